@@ -1,0 +1,32 @@
+"""Installs uscl: `pip install -e .` for the package, `.[test]` with what the tests need, `.[cuda]` with JAX for NVIDIA GPUs."""
+from setuptools import find_packages, setup
+
+setup(
+    name="uscl",
+    version="0.1.0",
+    description="Contrastive learning for ultrasound, in JAX and Flax",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["uscl", "uscl.*"]),
+    package_data={"uscl.report": ["*.html"]},
+    install_requires=[
+        "jax>=0.10",
+        "flax>=0.12.6",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.12",
+        "numpy>=2.0",
+        "scipy>=1.13",
+        "ml_collections>=1.0",
+        "absl-py>=2.1",
+        "pydicom>=3.0.2",
+        "pylibjpeg>=2.0",
+        "pylibjpeg-openjpeg>=2.3",
+        "av>=14",
+        "pillow>=11",
+        "tqdm>=4.66",
+        "tensorboardX>=2.6.2",
+        "matplotlib>=3.9",
+        "jinja2>=3.1",
+    ],
+    extras_require={"test": ["pytest>=8", "pytest-xdist>=3.6"], "cuda": ["jax[cuda13]>=0.10"]},
+)

@@ -1,0 +1,91 @@
+"""Every knob of uscl: its default at both scales, its unit, its rule and what it does, in one table (`knobs.py`).
+
+`default(scale)` builds the locked ConfigDict a file in `configs/` starts from; `validate(config)` holds a finished one against the same
+table. Only this file, floor 3 and floor 4 ever see a ConfigDict: the arithmetic gets plain keyword arguments.
+
+`quick` runs on the embedded phantom in minutes on two CPU cores. `paper` is the protocol of the kidney papers and of the contrastive
+model they build on (192 x 192, 10,001 iterations a stage), where those say what it is.
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+import ml_collections
+
+from uscl.config.knobs import KNOBS
+from uscl.types import UserError
+
+SCALES = ("quick", "paper")
+
+
+def default(scale: str = "quick") -> ml_collections.ConfigDict:
+    """The locked configuration every file in `configs/` starts from."""
+    if scale not in SCALES:
+        raise UserError(f"config scale: found {scale!r}; allowed are {', '.join(SCALES)} (as in configs/NAME.py:paper)")
+    tree: dict[str, Any] = {}
+    for key, knob in KNOBS.items():
+        *blocks, name = key.split(".")
+        branch = tree
+        for block in blocks:
+            branch = branch.setdefault(block, {})
+        branch[name] = knob.quick if scale == "quick" or knob.paper is None else knob.paper
+    tree["scale"] = scale
+    return ml_collections.ConfigDict(tree).lock()
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{"block.name": value} of a ConfigDict or a nested dict, in its own order."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def validate(config: Any) -> None:
+    """Holds every value against its rule, then the rules that tie values together. Raises UserError at the first that is broken."""
+    flat = flatten(config)
+    for key, value in flat.items():
+        if key not in KNOBS:
+            near = difflib.get_close_matches(key, KNOBS, n=1)
+            raise UserError(f"config.{key}: there is no such key" + (f"; did you mean config.{near[0]}?" if near else ""))
+        if not KNOBS[key].rule.holds(value):
+            raise UserError(f"config.{key}: found {value!r}; allowed is {KNOBS[key].rule.text}")
+    for tie in TIES:
+        if not tie.holds(flat):
+            found = ", ".join(f"config.{key}={flat[key]!r}" for key in tie.keys)
+            raise UserError(f"{found}: {tie.text}")
+
+
+@dataclass(frozen=True)
+class Tie:
+    """A rule between several values."""
+
+    keys: tuple[str, ...]
+    holds: Any
+    text: str
+
+
+def _frames_hold_parts(stage: str) -> Tie:
+    keys = (f"{stage}.pairs.sampling", f"{stage}.frames", f"{stage}.pairs.parts")
+    return Tie(keys, lambda f: f[keys[0]] != "parts" or f[keys[1]] % f[keys[2]] == 0, "frames per cine must be a multiple of the parts")
+
+
+TIES = (
+    _frames_hold_parts("encoder"),
+    _frames_hold_parts("decoder"),
+    Tie(("data.validation", "data.test"), lambda f: f["data.validation"] + f["data.test"] < 1, "their sum must stay below 1"),
+    Tie(
+        ("finetune.loss.dice", "finetune.loss.cross_entropy", "finetune.loss.speckle"),
+        lambda f: f["finetune.loss.dice"] + f["finetune.loss.cross_entropy"] > 0,
+        "the speckle loss is blind to area: dice or cross_entropy must be above 0",
+    ),
+    Tie(
+        ("decoder.views.crop", "decoder.views.flip"),
+        lambda f: f["decoder.views.crop"] != "none" or f["decoder.views.flip"] == 0,
+        "a flip needs matched regions, which come with crop='box' or 'random'",
+    ),
+)

@@ -1,0 +1,135 @@
+"""The table of knobs: "block.name" -> default at `quick` scale, rule, what it is with its unit, and the `paper` value where it differs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from uscl.config.rules import FLAG, TEXT, Rule, each, integer, number, one_of
+
+
+@dataclass(frozen=True)
+class Knob:
+    quick: Any
+    rule: Rule
+    doc: str
+    paper: Any = None  # None: as quick
+
+
+PROBABILITY = number(0, 1)
+PRETRAINING = ("encoder", "decoder")
+
+KNOBS: dict[str, Knob] = {
+    "experiment": Knob("", TEXT, "name of the experiment; names the run's folder"),
+    "scale": Knob("quick", one_of("quick", "paper"), "which column of this table the run started from"),
+    "seed": Knob(0, integer(0, 2**31 - 1), "seed of initial weights, batches, augmentation and the choice of labels"),
+    "stages": Knob(("encoder", "decoder", "finetune", "evaluate"), each(TEXT, at_least=1), "stages of the run, in order"),
+    # --- data ---
+    "data.store": Knob("", TEXT, "folder made by launch/prepare.py; empty: the embedded phantom"),
+    "data.size": Knob(96, integer(32, 2048), "side of the phantom's frames [px]", paper=192),
+    "data.patients": Knob(60, integer(5), "patients of the phantom, one cine each", paper=500),
+    "data.frames": Knob(40, integer(4), "frames of each phantom cine", paper=200),
+    "data.labelled": Knob(5, integer(1), "labelled frames of each phantom cine", paper=1),
+    "data.seed": Knob(0, integer(0), "seed of the phantom"),
+    "data.validation": Knob(0.15, number(0, 0.9), "share of the patients kept for validation"),
+    "data.test": Knob(0.3, number(0, 0.9), "share of the patients kept for the test", paper=0.2),
+    "data.split_seed": Knob(0, integer(0), "seed of the split of the phantom's patients"),
+    # --- model ---
+    "model.width": Knob((16, 32, 64, 128, 128, 128), each(integer(1), at_least=6), "channels of the six levels"),
+    "model.normalise": Knob("standardise", one_of("none", "standardise", "percentile"), "grey values at the network's door"),
+    "model.bn_momentum": Knob(0.9, number(0, 0.9999), "share of the old BatchNorm statistics kept at each step", paper=0.99),
+    "model.dtype": Knob("float32", one_of("float32", "bfloat16"), "type the network computes in; parameters and losses stay float32"),
+    "model.carry_statistics": Knob(
+        True, FLAG, "hand BatchNorm statistics from stage to stage; False starts them anew as Chaitanya's code does"
+    ),
+    # --- fine-tuning ---
+    "finetune.steps": Knob(300, integer(1), "optimiser steps", paper=10001),
+    "finetune.batch": Knob(16, integer(1), "labelled frames a step", paper=20),
+    "finetune.label_fraction": Knob(1.0, number(0, 1, above=True), "share of the training patients' labelled frames that is used"),
+    "finetune.learning_rate": Knob(4e-3, number(0, 1, above=True), "Adam's rate", paper=1e-3),
+    "finetune.schedule": Knob("cosine", one_of("constant", "cosine"), "the rate over the stage", paper="constant"),
+    "finetune.freeze": Knob((), each(one_of("encoder", "decoder")), "parts whose weights stay as pretraining left them"),
+    "finetune.validate_every": Knob(50, integer(1), "steps between two looks at the validation patients"),
+    "finetune.loss.dice": Knob(1.0, number(0), "weight of soft Dice"),
+    "finetune.loss.cross_entropy": Knob(0.0, number(0), "weight of cross-entropy"),
+    "finetune.loss.speckle": Knob(0.0, number(0), "weight of the speckle loss"),
+    "finetune.loss.equalise": Knob(True, FLAG, "divide each term by a running mean of its size before the weights apply"),
+    "finetune.dice.background": Knob(True, FLAG, "Dice counts the background as a class"),
+    "finetune.dice.absent": Knob(
+        "ignore", one_of("ignore", "zero", "smooth"), "a class absent from the truth: left out, counted 0, or smoothed"
+    ),
+    "finetune.dice.over": Knob("image", one_of("image", "batch"), "Dice sums over each image or over the batch"),
+    "finetune.speckle.form": Knob("parameters", one_of("parameters", "log_parameters"), "distance of (m, Omega) or of their logarithms"),
+    "finetune.speckle.envelope": Knob(False, FLAG, "undo log compression before the moments"),
+    "finetune.speckle.dynamic_range": Knob(60.0, number(10, 120), "dynamic range assumed when undoing log compression [dB]"),
+    "finetune.augment.right_angles": Knob(
+        False, FLAG, "also turn by multiples of 45 degrees, which no ultrasound image survives", paper=True
+    ),
+    "finetune.augment.elastic": Knob(5.0, number(0), "standard deviation of the elastic grid [px at a side of 192]"),
+    "finetune.augment.intensity": Knob(True, FLAG, "contrast 0.8 to 1.2 and brightness +-0.1"),
+    # --- evaluation and logs ---
+    "evaluate.bootstrap": Knob(2000, integer(100), "resamplings of the patients behind each interval"),
+    "evaluate.batch": Knob(16, integer(1), "images predicted at once"),
+    "log.every": Knob(10, integer(1), "steps between two lines of metrics.jsonl", paper=50),
+    "log.save_every": Knob(100, integer(1), "steps between two checkpoints", paper=500),
+    "log.keep": Knob(2, integer(1), "newest checkpoints kept"),
+}
+
+
+def pair_rule(kind: str, negatives: str, sampling: str) -> dict[str, Knob]:
+    """The block that says which pairs a contrastive stage attracts and repels, and by which loss."""
+    return {
+        "kind": Knob(kind, one_of("none", "binary", "linear", "partition"), "which frames resemble each other"),
+        "margin": Knob(5, integer(0), "binary: largest distance of a positive pair [frames]"),
+        "horizon": Knob(0, integer(0), "linear: distance at which the weight reaches 0 [frames]; 0: the length of the cine"),
+        "parts": Knob(4, integer(1), "partition: equal parts of a cine"),
+        "negatives": Knob(negatives, one_of("other_cines", "same_cine", "all"), "what repels an anchor"),
+        "loss": Knob("info_nce", one_of("info_nce", "pairwise"), "which contrastive loss"),
+        "temperature": Knob(0.1, number(0.001, 100), "info_nce: temperature"),
+        "denominator": Knob("pair", one_of("pair", "all"), "info_nce: this positive and the negatives, or everything"),
+        "push": Knob(1.0, number(0, 2, above=True), "pairwise: distance v beyond which a negative is left alone"),
+        "distance": Knob("euclidean", one_of("euclidean", "cosine"), "pairwise: distance between normalised embeddings"),
+        "sampling": Knob(sampling, one_of("uniform", "neighbours", "parts"), "how a step draws its frames from a cine"),
+        "reach": Knob(5, integer(1), "neighbours: largest distance of the drawn partner [frames]"),
+    }
+
+
+# Chaitanya's rules: the encoder attracts the same quarter of any cine, the decoder a frame's own two views.
+PAIRS = {"encoder": pair_rule("partition", "all", "parts"), "decoder": pair_rule("none", "other_cines", "uniform")}
+
+VIEWS = {
+    "crop": Knob("box", one_of("none", "box", "random"), "none; Chaitanya's box of 100/192 of the side; a random part of the area"),
+    "smallest": Knob(0.3, number(0.01, 1), "crop='random': smallest share of the area"),
+    "brightness": Knob(0.3, number(0, 1), "largest shift of the grey values"),
+    "contrast": Knob(0.3, number(0, 0.99), "contrast factor from 1 - this to 1 + this"),
+    "gamma": Knob(0.0, number(0, 0.9), "exponent from 1 - this to 1 / (1 - this)"),
+    "flip": Knob(0.0, PROBABILITY, "probability of a left-right flip"),
+    "attenuation": Knob(0.0, PROBABILITY, "probability of a random attenuation with depth"),
+    "gain": Knob(0.0, PROBABILITY, "probability of a random gain"),
+    "shadow": Knob(0.0, PROBABILITY, "probability of an acoustic shadow"),
+    "haze": Knob(0.0, PROBABILITY, "probability of haze"),
+    "speckle": Knob(0.0, PROBABILITY, "probability of multiplicative speckle"),
+}
+
+STAGE = {
+    "steps": Knob(150, integer(1), "optimiser steps", paper=10001),
+    "cines": Knob(6, integer(2), "cines a step"),
+    "frames": Knob(4, integer(1), "frames a cine and step"),
+    "learning_rate": Knob(1e-3, number(0, 1, above=True), "Adam's rate"),
+    "schedule": Knob("constant", one_of("constant", "cosine"), "the rate over the stage"),
+}
+
+for _stage in PRETRAINING:
+    KNOBS |= {f"{_stage}.{name}": knob for name, knob in STAGE.items()}
+    KNOBS |= {f"{_stage}.pairs.{name}": knob for name, knob in PAIRS[_stage].items()}
+    KNOBS |= {f"{_stage}.views.{name}": knob for name, knob in VIEWS.items()}
+
+KNOBS |= {
+    "decoder.blocks": Knob(3, integer(1, 5), "decoder blocks that are pretrained"),
+    "decoder.regions": Knob(13, one_of(9, 13), "regions of the map"),
+    "decoder.neighbours": Knob(5, integer(1, 12), "nearest regions that repel"),
+    "decoder.negatives": Knob("image", one_of("image", "batch"), "regions of the same image and its partners, or of the whole batch"),
+    "decoder.blind": Knob(False, FLAG, "put noise in place of each view: what the local loss reaches by position alone"),
+    "decoder.freeze_encoder": Knob(True, FLAG, "keep the encoder's weights as the first stage left them"),
+    # Stages named here follow this rule for their pairs in place of their own.
+    "temporal.stages": Knob((), each(one_of(*PRETRAINING)), "stages whose pairs follow the rule of this block"),
+    **{f"temporal.{name}": knob for name, knob in pair_rule("binary", "other_cines", "neighbours").items()},
+}
