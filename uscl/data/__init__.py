@@ -1,0 +1,1 @@
+"""Recordings on disk, and batches from them. NumPy only, no JAX in this room."""
