@@ -1,0 +1,174 @@
+"""The loop of a stage: batches in, updates, a look at the validation patients now and then, checkpoints."""
+import contextlib
+import dataclasses
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from uscl.train.checkpoint import Checkpoints
+from uscl.train.interrupt import Interrupted, Signals
+from uscl.train.logs import Log
+from uscl.train.mesh import put_batch, put_replicated
+from uscl.train.state import TrainState
+from uscl.types import Batch, UserError
+
+# Updates the host may be ahead of the devices: enough to keep them busy, few enough that Ctrl-C and NaN are soon noticed.
+AHEAD = 2
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """Weights of the highest validation score so far, the first of equals; -inf and step 0 before any validation."""
+
+    score: jax.Array
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+
+
+def run(
+    state: TrainState,
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
+    batches: Callable[[int], Iterable[Batch]],
+    *,
+    stage: str,
+    steps: int,
+    log: Log,
+    checkpoints: Checkpoints,
+    mesh: Mesh,
+    log_every: int,
+    save_every: int,
+    validate: Callable[[TrainState], float] | None = None,
+    validate_every: int = 0,
+    bar: bool = True,
+) -> tuple[TrainState, Best | None]:
+    """Trains until `steps` updates are done, going on from the newest checkpoint by itself.
+
+    Order of a resume: (1) the newest whole checkpoint replaces `state` and the best so far; with none, `state` is the
+    start. (2) The log forgets this stage's lines beyond it. (3) `batches(n)` is asked for, n the updates done.
+    Order within update n: take the batch, update; log if n is a multiple of `log_every` or the last; validate if due;
+    save if due, last, or interrupted. So a checkpoint of update n lacks nothing that happened up to n, and a run that was
+    interrupted ends with the same weights and the same metrics.jsonl as one that was not.
+
+    Metrics are read back `AHEAD` updates late, so the devices always have the next update at hand, and each update's
+    are read: a NaN is told with the very update it came from. Nothing is saved before all that precedes it was read.
+
+    Args:
+        state: start of the stage; it is copied, the caller's arrays stay valid.
+        step: from `make_step`.
+        batches: batches(n) iterates over NumPy batches, the first being that of update n + 1; a context manager is entered.
+        stage, steps: name, and number of updates in all.
+        log, checkpoints, mesh: where to tell, where to save, where to compute.
+        log_every, save_every: updates between two lines, and between two checkpoints.
+        validate: validate(state) is a score, the higher the better. It is asked for every `validate_every` updates, and at
+            the last; 0 is at the last alone. It may move data to the devices as it likes, the updates may not.
+        bar: draw a progress bar if stderr is a terminal.
+
+    Returns:
+        The state after the last update, and the best weights, None without `validate`.
+
+    Raises:
+        FloatingPointError: a metric, a parameter or the score is NaN or infinite; the last checkpoint from before stands.
+        Interrupted: Ctrl-C or SIGTERM came; the update begun is finished and saved.
+        UserError: the newest checkpoint is of more than `steps` updates, or does not fit `state`.
+        RuntimeError: the step was compiled a second time, because a batch had other shapes or types than the first.
+    """
+    state = put_replicated(mesh, state)
+    best = None
+    if validate is not None:
+        best = Best(jnp.float32(-jnp.inf), jnp.int32(0), state.params, state.batch_stats)
+        best = put_replicated(mesh, best)
+    start = checkpoints.latest() or 0
+    if start > steps:
+        raise UserError(f"{checkpoints.folder / str(start)}: {start} updates are done, the {stage} stage is set to {steps}")
+    if start:
+        saved = checkpoints.restore(start, {"state": state, "best": best}, mesh=mesh)
+        state, best = saved["state"], saved["best"]
+        told = "done before" if start == steps else f"goes on after update {start} of {steps}"
+        log.info(f"{stage}: {told}, from {checkpoints.folder / str(start)}")
+        if start == steps:
+            return state, best
+    log.resume(stage, start)
+
+    unread: deque[tuple[int, int, float, dict[str, jax.Array]]] = deque()
+    compiled = None
+
+    def due(number: int) -> bool:
+        return validate is not None and (number == steps or (validate_every > 0 and number % validate_every == 0))
+
+    def fail(what: str, value: float, number: int):
+        last = checkpoints.latest()
+        kept = f"the checkpoint of update {last} is kept in {checkpoints.folder}" if last else "no checkpoint was saved before"
+        raise FloatingPointError(f"{stage}: {what} is {value} at update {number}; {kept}")
+
+    def read(behind: int) -> dict[str, float]:
+        """Reads the metrics of all but the newest `behind` updates, logs what is due, returns the last."""
+        values: dict[str, float] = {}
+        while len(unread) > behind:
+            number, images, waited, metrics = unread.popleft()
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    fail(name, value, number)
+            progress.update(values, images=images, waited=waited)
+            if (number % log_every == 0 or number == steps) and not due(number):
+                log.metrics(stage, number, values)
+        return values
+
+    def look(number: int, values: dict[str, float]) -> Best:
+        """Validates, and logs the update's metrics together with the score."""
+        score = np.float32(validate(state))  # the precision it is saved in, or a resumed run could choose otherwise
+        if not np.isfinite(score):
+            fail("the validation score", float(score), number)
+        better = score > float(best.score)
+        kept = put_replicated(mesh, Best(score, np.int32(number), state.params, state.batch_stats)) if better else best
+        log.metrics(stage, number, {**values, "validation": score, "best": float(kept.score)})
+        return kept
+
+    def save(number: int):
+        for leaf in jax.tree.leaves(jax.device_get((state.params, state.batch_stats))):
+            if not np.isfinite(leaf).all():
+                fail("a parameter", float(leaf[~np.isfinite(leaf)].flat[0]), number)
+        return checkpoints.save(number, {"state": state, "best": best})
+
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        progress = stack.enter_context(log.training(stage, start, steps, bar=bar))
+        source = batches(start)
+        source = iter(stack.enter_context(source) if hasattr(source, "__enter__") else source)
+        for number in range(start + 1, steps + 1):
+            asked = time.monotonic()
+            batch = next(source, None)
+            if batch is None:
+                raise ValueError(f"{stage}: the batches ended before update {number} of {steps}")
+            waited = time.monotonic() - asked
+            with jax.transfer_guard("disallow"):
+                state, metrics = step(state, put_batch(mesh, batch))
+            unread.append((number, len(next(iter(batch.values()))), waited, metrics))
+            if compiled is None:
+                compiled = step._cache_size()
+            elif step._cache_size() != compiled:
+                raise RuntimeError(f"{stage}: update {number} was compiled anew; every batch must have the first one's shapes and types")
+            if due(number):
+                best = look(number, read(0))
+            else:
+                read(AHEAD)
+            if number == steps or number % save_every == 0 or signals.received:
+                read(0)
+                path = save(number)
+                if signals.received:
+                    name = signal.Signals(signals.received).name
+                    log.info(f"{stage}: {name} after update {number} of {steps}; saved in {path}, the same command goes on from there")
+                    raise Interrupted(signals.received)
+    if signals.received:  # it came after the last checkpoint was written
+        raise Interrupted(signals.received)
+    return state, best
