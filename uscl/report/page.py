@@ -1,0 +1,58 @@
+"""The page: which sections there are, in which order, and how a missing part is told."""
+
+from pathlib import Path
+
+import jinja2
+
+from uscl.report import curves, overlays, pairs, scores, tables, tissue
+from uscl.report.figures import Easel, css
+from uscl.report.folder import Folder, Missing
+
+# anchor: title, the function (folder, easel) -> {"text", "blocks", "notes"?}. A new section is a new line.
+SECTIONS = {
+    "data": ("Data", overlays.data),
+    "training": ("Training", curves.section),
+    "classes": ("By class", scores.section),
+    "cases": ("Best, median, worst", overlays.cases),
+    "nakagami": ("Nakagami parameters", tissue.section),
+    "pairs": ("Pairs", pairs.weights),
+    "embedding": ("Embeddings", pairs.embedding),
+    "protocol": ("Protocol", tables.protocol),
+    "environment": ("Environment", tables.environment),
+}
+
+
+def draw(workdir):
+    """Draws a run's report from its folder: WORKDIR/report.html, one self-contained file, and WORKDIR/plots/*.png.
+
+    workdir: a run's folder, of which config.json must be there; a section whose file is absent or broken says so and stands
+    empty, so a run may be looked at before it ends. Reads nothing outside the folder, imports no model, and may be repeated.
+    Returns the page's path. Raises UserError where `workdir` is no run.
+    """
+    folder = Folder(workdir)
+    easel = Easel(folder.path / "plots")
+    sections = []
+    for anchor, (title, make) in SECTIONS.items():
+        try:
+            content = make(folder, easel)
+        except Missing as error:
+            content = {"missing": str(error)}
+        sections.append({"anchor": anchor, "title": title, "text": "", "blocks": [], "notes": [], "missing": "", **content})
+    results, config = folder.results, folder.config
+    page = _template().render(
+        title=results.get("experiment") or config.get("experiment") or folder.path.resolve().name,
+        scale=results.get("scale") or config.get("scale") or "",
+        headline=scores.headline(results, folder.seconds),
+        tiles=scores.tiles(results),
+        sections=sections,
+    )
+    path = folder.path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _template():
+    here = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["css"] = css
+    return environment.get_template("page.html")
