@@ -1,0 +1,119 @@
+"""What the networks are built from: convolution with BatchNorm and ReLU, 2x2 pooling, and the decoder's up-convolution.
+
+Each form below computes the textbook operation in fewer or cheaper steps; `tests/test_models.py` holds each against the plain form.
+"""
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+EPSILON = 1e-3  # BatchNorm's, as in Chaitanya's networks
+HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+def convolve(x, kernel) -> jax.Array:
+    """SAME convolution of stride 1: x [N, H, W, C], kernel [k, k, C, F] -> [N, H, W, F].
+
+    A kernel over a single channel leaves matrix hardware idle: there the k * k shifted images become channels of one matrix product.
+    """
+    size, _, channels, features = kernel.shape
+    if channels > 1 or size == 1:
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    height, width = x.shape[1:3]
+    low, high = (size - 1) // 2, size // 2
+    padded = jnp.pad(x, ((0, 0), (low, high), (low, high), (0, 0)))
+    shifted = [padded[:, i : i + height, j : j + width] for i in range(size) for j in range(size)]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(size * size, features)
+
+
+def convolve_pair(pair, kernel) -> jax.Array:
+    """Convolution of two maps concatenated along channels, without the concatenation: the kernel is cut instead."""
+    first, second = pair
+    cut = first.shape[-1]
+    return convolve(first, kernel[:, :, :cut]) + convolve(second, kernel[:, :, cut:])
+
+
+def upsample_convolve(x, kernel) -> jax.Array:
+    """Nearest-neighbour upsampling by 2, then a 2x2 SAME convolution (zeros below and right): [N, H, W, C] -> [N, 2H, 2W, F].
+
+    Four outputs share each input pixel, so the kernel's four taps p meet the map before it grows, and only their sums are spread:
+    out[2i, 2j] = p00 + p01 + p10 + p11 at (i, j); in an odd column p01 and p11, in an odd row p10 and p11, come from the next pixel.
+    A quarter of the multiplications of the plain form.
+    """
+    n, height, width, channels = x.shape
+    features = kernel.shape[-1]
+    taps = (x @ kernel.transpose(2, 0, 1, 3).reshape(channels, 4 * features)).reshape(n, height, width, 4, features)
+    p00, p01, p10, p11 = (taps[..., i, :] for i in range(4))
+
+    def right(a):
+        return jnp.pad(a[:, :, 1:], ((0, 0), (0, 0), (0, 1), (0, 0)))
+
+    def below(a):
+        return jnp.pad(a[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0)))
+
+    even_row = jnp.stack([p00 + p01 + p10 + p11, p00 + p10 + right(p01 + p11)], axis=3)
+    odd_row = jnp.stack([p00 + p01 + below(p10 + p11), p00 + right(p01) + below(p10 + right(p11))], axis=3)
+    return jnp.stack([even_row, odd_row], axis=2).reshape(n, 2 * height, 2 * width, features)
+
+
+def max_pool(x) -> jax.Array:
+    """Maximum over 2x2 windows: [N, H, W, C] -> [N, ceil(H/2), ceil(W/2), C]; an odd last row or column is pooled by itself.
+
+    Equal maxima share the gradient evenly, where TensorFlow's pooling gives it all to the first. After a ReLU ties are zeros, which pass
+    no gradient on in either form.
+    """
+    n, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=-jnp.inf)
+    return x.reshape(n, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).max(axis=(2, 4))
+
+
+class ConvNorm(nn.Module):
+    """ReLU(BatchNorm(convolution + bias)), statistics over N, H and W in float32.
+
+    BatchNorm takes the bias away again with the mean, so in training it is not added at all: it enters the running mean only, and its
+    gradient is exactly 0 where autodiff of the plain form returns rounding noise (which Adam would scale up to full steps).
+
+    With the batch split over devices inside `jit` the statistics are those of the whole batch.
+
+    Attributes:
+      features: channels F that come out.
+      size: side of the kernel [pixels].
+      form: `convolve`, `convolve_pair` (called with a pair of maps) or `upsample_convolve`.
+      use_bias: whether the convolution has a bias.
+      momentum: share of the old running statistics kept at each training call.
+      dtype: type of the arithmetic and of what returns; parameters and statistics are float32.
+    """
+
+    features: int
+    size: int = 3
+    form: Callable = convolve
+    use_bias: bool = True
+    momentum: float = 0.99
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        shape = (self.features,)
+        channels = sum(part.shape[-1] for part in jax.tree.leaves(x))
+        kernel = self.param("kernel", HE_NORMAL, (self.size, self.size, channels, self.features))
+        bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else 0.0
+        scale = self.param("scale", nn.initializers.ones, shape)
+        shift = self.param("shift", nn.initializers.zeros, shape)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+
+        x = jax.tree.map(lambda part: part.astype(self.dtype), x)
+        y = self.form(x, kernel.astype(self.dtype)).astype(jnp.float32)
+        if train:
+            mean = y.mean((0, 1, 2))
+            var = jnp.square(y - mean).mean((0, 1, 2))  # in two passes: E[y^2] - E[y]^2 cancels where the mean is large
+            if not self.is_initializing():
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * (mean + bias)
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
+        else:
+            mean, var = running_mean.value - bias, running_var.value
+        y = (y - mean) * (scale * lax.rsqrt(var + EPSILON)) + shift
+        return nn.relu(y).astype(self.dtype)
