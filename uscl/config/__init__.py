@@ -74,7 +74,14 @@ def _frames_hold_parts(stage: str) -> Tie:
     return Tie(keys, lambda f: f[keys[0]] != "parts" or f[keys[1]] % f[keys[2]] == 0, "frames per cine must be a multiple of the parts")
 
 
+def _frames_come_in_pairs(stage: str) -> Tie:
+    keys = (f"{stage}.pairs.sampling", f"{stage}.frames")
+    return Tie(keys, lambda f: f[keys[0]] != "neighbours" or f[keys[1]] % 2 == 0, "neighbours are drawn in pairs: frames must be even")
+
+
 TIES = (
+    _frames_come_in_pairs("encoder"),
+    _frames_come_in_pairs("decoder"),
     _frames_hold_parts("encoder"),
     _frames_hold_parts("decoder"),
     Tie(("data.validation", "data.test"), lambda f: f["data.validation"] + f["data.test"] < 1, "their sum must stay below 1"),
@@ -82,6 +89,11 @@ TIES = (
         ("finetune.loss.dice", "finetune.loss.cross_entropy", "finetune.loss.speckle"),
         lambda f: f["finetune.loss.dice"] + f["finetune.loss.cross_entropy"] > 0,
         "the speckle loss is blind to area: dice or cross_entropy must be above 0",
+    ),
+    Tie(
+        ("finetune.dice.absent", "finetune.dice.smooth"),
+        lambda f: f["finetune.dice.absent"] != "smooth" or f["finetune.dice.smooth"] > 0,
+        "a smoothed fraction needs something to smooth with: smooth must be above 0",
     ),
     Tie(
         ("decoder.views.crop", "decoder.views.flip"),

@@ -1,6 +1,6 @@
 """The table of knobs: "block.name" -> default at `quick` scale, rule, what it is with its unit, and the `paper` value where it differs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from uscl.config.rules import FLAG, TEXT, Rule, each, integer, number, one_of
@@ -56,6 +56,7 @@ KNOBS: dict[str, Knob] = {
     "finetune.dice.absent": Knob(
         "ignore", one_of("ignore", "zero", "smooth"), "a class absent from the truth: left out, counted 0, or smoothed"
     ),
+    "finetune.dice.smooth": Knob(0.0, number(0), "added above and below the fraction bar [px]; absent='smooth' wants it above 0"),
     "finetune.dice.over": Knob("image", one_of("image", "batch"), "Dice sums over each image or over the batch"),
     "finetune.speckle.form": Knob("parameters", one_of("parameters", "log_parameters"), "distance of (m, Omega) or of their logarithms"),
     "finetune.speckle.envelope": Knob(False, FLAG, "undo log compression before the moments"),
@@ -123,6 +124,7 @@ for _stage in PRETRAINING:
     KNOBS |= {f"{_stage}.views.{name}": knob for name, knob in VIEWS.items()}
 
 KNOBS |= {
+    "decoder.views.crop": replace(VIEWS["crop"], paper="none"),  # Chaitanya's local views keep their place, which gives the answer away
     "decoder.blocks": Knob(3, integer(1, 5), "decoder blocks that are pretrained"),
     "decoder.regions": Knob(13, one_of(9, 13), "regions of the map"),
     "decoder.neighbours": Knob(5, integer(1, 12), "nearest regions that repel"),

@@ -1,0 +1,127 @@
+"""The whole pipeline on a phantom of a few tiny frames: it runs, resumes exactly, skips what is done, refuses what does not fit."""
+import csv
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from uscl import config as uscl_config
+from uscl.data.loader import CineBatches, LabelledBatches
+from uscl.stages import experiment
+from uscl.types import UserError
+
+STEPS = 4
+
+
+def tiny(**changes):
+    config = uscl_config.default()
+    config.experiment = "tiny"
+    config.update_from_flattened_dict(
+        {
+            "data.patients": 8, "data.frames": 8, "data.size": 32, "data.labelled": 2, "model.width": (2, 2, 4, 4, 4, 4),
+            "encoder.steps": STEPS, "decoder.steps": STEPS, "finetune.steps": STEPS, "encoder.cines": 2, "decoder.cines": 2,
+            "decoder.blocks": 4, "finetune.batch": 4, "finetune.validate_every": 2, "finetune.loss.speckle": 1.0,
+            "evaluate.batch": 4, "evaluate.bootstrap": 100, "log.every": 1, "log.save_every": 2,
+        }
+        | changes
+    )  # fmt: skip
+    return config
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """An undisturbed run."""
+    folder = tmp_path_factory.mktemp("done")
+    experiment.run(tiny(), folder)
+    return folder
+
+
+def test_a_run_leaves_what_the_contract_promises(done):
+    for name in ("config.json", "environment.json", "run.log", "metrics.jsonl", "results.json", "report.html"):
+        assert (done / name).stat().st_size > 0, name
+    lines = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [(s, n + 1) for s in ("encoder", "decoder", "finetune") for n in range(STEPS)]
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    for stage in ("encoder", "decoder", "finetune"):
+        assert (done / stage / "checkpoints" / str(STEPS)).is_dir()
+    assert list((done / "plots").glob("*.png"))
+
+
+def test_results_are_the_cases_means(done):
+    """Written once more from cases.csv, by hand."""
+    results = json.loads((done / "results.json").read_text())
+    cases = list(csv.DictReader((done / "evaluate" / "cases.csv").open()))
+    assert results["classes"] == ["capsule", "cortex", "medulla", "central_echo_complex"]
+    assert results["n_test"] * 4 == len(cases) and results["n_test_patients"] == len({case["patient"] for case in cases})
+    for name in ("dsc", "hd95_mm", "delta_snr"):
+        for label, found in results["metrics"][name]["per_class"].items():
+            values = [float(case[name]) for case in cases if case["class"] == label]
+            assert found["mean"] == pytest.approx(np.nanmean(values), abs=1e-6), (name, label)
+    assert results["metrics"]["dsc"]["mean"] == pytest.approx(np.mean([float(case["dsc"]) for case in cases]), abs=1e-6)
+
+
+def test_the_same_command_again_trains_nothing(done, monkeypatch):
+    for batches in (CineBatches, LabelledBatches):
+        monkeypatch.setattr(batches, "__getattribute__", object.__getattribute__)
+    before = {name: (done / name).read_bytes() for name in ("results.json", "metrics.jsonl")}
+    checkpoints = {path: path.stat().st_mtime_ns for path in done.glob("*/checkpoints/*")}
+    experiment.run(tiny(), done)
+    assert before == {name: (done / name).read_bytes() for name in before}
+    assert checkpoints == {path: path.stat().st_mtime_ns for path in done.glob("*/checkpoints/*")}
+
+
+@pytest.mark.parametrize("stage", ["encoder", "decoder", "finetune"])
+def test_interrupted_and_resumed_equals_undisturbed(stage, done, tmp_path, monkeypatch):
+    """Ctrl-C while the stage's second batch is fetched; then the same command once more."""
+    kind = LabelledBatches if stage == "finetune" else CineBatches
+    fetch, seen = kind.batch, []
+
+    def batch(self, step):
+        running = next(s for s in ("encoder", "decoder", "finetune") if not (tmp_path / s / "checkpoints" / str(STEPS)).exists())
+        if running == stage and step == 1 and len(seen) == 0:
+            seen.append(step)
+            os.kill(os.getpid(), signal.SIGINT)
+        return fetch(self, step)
+
+    monkeypatch.setattr(kind, "batch", batch)
+    with pytest.raises(SystemExit) as stopped:
+        experiment.run(tiny(), tmp_path)
+    assert stopped.value.code == 130 and seen and not (tmp_path / "results.json").exists()
+    assert not (tmp_path / stage / "checkpoints" / str(STEPS)).exists()
+    monkeypatch.undo()
+    experiment.run(tiny(), tmp_path)
+    for name in ("results.json", "metrics.jsonl", "evaluate/cases.csv"):
+        assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
+
+
+def test_a_folder_is_one_experiment(done):
+    with pytest.raises(UserError, match=r"config\.finetune\.steps was 4 here and is 5 now"):
+        experiment.run(tiny(**{"finetune.steps": 5}), done)
+    experiment.keep_config(done, tiny(**{"log.every": 3}))  # what only tells more or less may change
+
+
+def test_an_unknown_stage_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"config\.stages: found 'encode'; allowed are encoder, decoder"):
+        experiment.run(tiny(stages=("encode",)), tmp_path)
+
+
+@pytest.mark.parametrize("kind,negatives", [("binary", "other_cines"), ("linear", "all")])
+@pytest.mark.parametrize("loss", ["info_nce", "pairwise"])
+def test_temporal_rules_reach_both_stages(kind, negatives, loss, tmp_path):
+    config = tiny(stages=("encoder", "decoder"))
+    config.temporal.update(kind=kind, negatives=negatives, loss=loss)
+    config.temporal.stages = ("encoder", "decoder")
+    with pytest.raises(UserError, match="stages"):  # nothing to evaluate: told before anything is trained
+        experiment.run(config, tmp_path)
+    config.stages = ("encoder", "decoder", "finetune", "evaluate")
+    config.update_from_flattened_dict({"encoder.steps": 1, "decoder.steps": 1, "finetune.steps": 1})
+    experiment.run(config, tmp_path)
+    for stage in ("encoder", "decoder"):
+        saved = np.load(tmp_path / stage / "pairs.npz")
+        near = np.abs(saved["frame"][:, None] - saved["frame"]) if kind == "binary" else None
+        if kind == "binary":
+            same = saved["cine"][:, None] == saved["cine"]
+            np.testing.assert_array_equal(saved["weights"], same & (near <= 5))
+        assert (saved["weights"].diagonal() == 1).all()

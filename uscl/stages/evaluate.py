@@ -1,0 +1,127 @@
+"""Last stage: the network on patients it has never seen, image by image and class by class, with intervals over patients."""
+import csv
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from uscl import metrics, models, nakagami
+from uscl.stages import embedding, predict
+from uscl.stages import run as stage_run
+from uscl.stages.finetune import labelled_rows
+from uscl.train.logs import write_json
+
+MEASURES = ("dsc", "dsc_skip_empty", "hd95_mm", "delta_snr", "signed_snr")
+
+
+def measure(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, mm: float) -> dict[str, float]:
+    """All measures of one class in one image; the masks are boolean [H, W], the image its grey values."""
+    absolute, signed = metrics.delta_snr(image, prediction, truth)
+    return {
+        "dsc": metrics.dice(prediction, truth, empty="one"),
+        "dsc_skip_empty": metrics.dice(prediction, truth, empty="skip"),
+        "hd95_mm": metrics.hausdorff95(prediction, truth, mm=mm),
+        "delta_snr": absolute,
+        "signed_snr": signed,
+    }
+
+
+def summarise(cases: list[dict[str, Any]], classes: list[str], *, bootstrap: int, seed: int) -> dict[str, Any]:
+    """{measure: {"mean", "ci95", "per_class": {name: {"mean", "ci95"}}}}: a class's mean over images, the mean over classes above it.
+
+    The mean of an image over its classes is what the patients' bootstrap resamples; a class that has nothing to measure there is left out.
+    """
+    summary = {}
+    for name in MEASURES:
+        per_class, table = {}, []
+        for label in classes:
+            mine = [case for case in cases if case["class"] == label]
+            values, patients = np.array([case[name] for case in mine]), [case["patient"] for case in mine]
+            per_class[label] = _interval(values, patients, bootstrap, seed)
+            table.append(values)
+        stacked = np.stack(table)
+        known = (~np.isnan(stacked)).sum(0)
+        per_image = np.where(known > 0, np.nansum(stacked, 0) / np.maximum(known, 1), np.nan)
+        summary[name] = _interval(per_image, patients, bootstrap, seed) | {"per_class": per_class}
+    return summary
+
+
+def _interval(values, patients, repeats: int, seed: int) -> dict[str, Any]:
+    mean, low, high = metrics.bootstrap_patients(values, patients, repeats=repeats, seed=seed)
+    return {"mean": _number(mean), "ci95": [_number(low), _number(high)]}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no nan: what could not be measured is null."""
+    return None if np.isnan(value) else float(value)
+
+
+def speckle(maps: dict[str, np.ndarray], classes: dict[str, list[int]], intended: list[dict[str, Any]], *, dynamic_range: float) -> dict[str, Any]:
+    """Nakagami parameters per class, the median over test images: of the true and of the predicted region, on grey and on the envelope.
+
+    Image by image, because gain and machine differ between images and a mixture of them has a far lower m than any. The envelope is
+    the grey value with log compression undone; black pixels hold no echo and are left out.
+    """
+    gray = jnp.asarray(maps["image"][..., 0], jnp.float32) / 255
+    pictures = {"": gray, "envelope_": nakagami.decompress(gray, dynamic_range=dynamic_range)}
+    table: dict[str, Any] = {}
+    for name, values in classes.items():
+        table[name] = {}
+        for side, label in (("truth", maps["label"]), ("prediction", maps["prediction"])):
+            inside = jnp.asarray(metrics.class_mask(label, values)) & (gray > 0)
+            seen = np.asarray(inside.sum((1, 2)) > 0)
+            for prefix, picture in pictures.items() if seen.any() else ():
+                m, omega = nakagami.fit(picture, inside, axis=(1, 2))
+                table[name][prefix + side] = {"m": float(np.median(m[seen])), "omega": float(np.median(omega[seen]))}
+        known = [tissues[name] for tissues in intended if name in tissues]
+        if known:
+            table[name]["intended"] = {key: float(np.median([tissue[key] for tissue in known])) for key in ("m", "omega")}
+    return table
+
+
+def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | None:
+    config, store, folder = run.config, run.store, run.folder / "evaluate"
+    folder.mkdir(parents=True, exist_ok=True)
+    model = models.UNet(classes=store.values, **run.model_options())
+    predictor = predict.make_predictor(model, run.mesh, kind=config.model.normalise)
+    rows = store.rows_of(store.patients("test"))
+    maps = predict.label_maps(predictor, carried["params"], carried["batch_stats"], store, rows, batch=config.evaluate.batch)
+    patients = store.patients_of_rows(rows)
+    cases = [
+        {"patient": patients[i], "cine": int(maps["cine"][i]), "frame": int(maps["frame"][i]), "class": name}
+        | measure(
+            maps["image"][i, ..., 0],
+            metrics.class_mask(maps["prediction"][i], values),
+            metrics.class_mask(maps["label"][i], values),
+            float(maps["mm"][i]),
+        )
+        for i in range(len(rows))
+        for name, values in store.classes.items()
+    ]
+    with open(folder / "cases.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["patient", "cine", "frame", "class", *MEASURES])
+        writer.writeheader()
+        writer.writerows(cases)
+    classes = list(store.classes)
+    np.savez_compressed(
+        folder / "cases.npz",
+        image=maps["image"][..., 0], truth=maps["label"], prediction=maps["prediction"], patient=np.array(patients),
+        mean_dsc=np.array([case["dsc"] for case in cases]).reshape(len(rows), len(classes)).mean(1),
+    )  # fmt: skip
+    write_json(folder / "classes.json", store.classes)
+    intended = [store.truth[cine] for cine in sorted(set(maps["cine"].tolist())) if cine in store.truth]
+    write_json(folder / "nakagami.json", speckle(maps, store.classes, intended, dynamic_range=config.finetune.speckle.dynamic_range))
+    embedding.save(run, carried, folder / "embedding.npz")
+    results = {
+        "experiment": config.experiment,
+        "scale": config.scale,
+        "classes": classes,
+        "n_test": len(rows),
+        "n_test_patients": len(set(patients)),
+        "n_train_labels": len(labelled_rows(run)),
+        "metrics": summarise(cases, classes, bootstrap=config.evaluate.bootstrap, seed=config.seed),
+    }
+    write_json(run.folder / "results.json", results)
+    dsc = results["metrics"]["dsc"]
+    run.log.info(f"test: mean DSC {dsc['mean']:.3f} on {results['n_test_patients']} patients, {len(rows)} images")
+    return carried

@@ -1,0 +1,63 @@
+"""Stage 3: the whole segmentation network learns from few labelled frames; the best look at the validation patients is kept."""
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uscl import losses, models
+from uscl.augment import finetune_pair, normalise
+from uscl.data.loader import LabelledBatches
+from uscl.data.splits import label_subset
+from uscl.stages import predict, views
+from uscl.stages import run as stage_run
+from uscl.train import mesh as meshes
+
+
+def make_loss(model, *, values: int, weights: dict[str, float], dice, speckle, augment, kind: str):
+    """Dice, cross-entropy and speckle terms of one labelled batch, each only where its weight is not 0."""
+
+    def loss_fn(params, batch_stats, batch, key):
+        target = jax.nn.one_hot(batch["label"], values)
+        image, target = finetune_pair(key, views.to_float(batch["image"]), target, **augment)
+        image = jnp.clip(image, 0, 1)
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": batch_stats}, normalise(image, kind), train=True, mutable=["batch_stats"]
+        )
+        probability = jax.nn.softmax(logits.astype(jnp.float32))
+        terms = {
+            "dice": lambda: losses.soft_dice(probability, target, **dice),
+            "cross_entropy": lambda: losses.cross_entropy(logits, target),
+            "speckle": lambda: losses.speckle_loss(image[..., 0], probability[..., 1:], target[..., 1:], **speckle),
+        }
+        return {name: terms[name]().mean() for name in weights}, (updated["batch_stats"], {})
+
+    return loss_fn
+
+
+def labelled_rows(run: stage_run.Run) -> np.ndarray:
+    """Rows of the labelled frames this run may learn from: a share of the training patients', spread over them."""
+    store, config = run.store, run.config
+    rows = store.rows_of(store.patients("train"))
+    return label_subset(rows, store.patients_of_rows(rows), config.finetune.label_fraction, seed=config.seed)
+
+
+def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any]:
+    config, store = run.config, run.store
+    block = config.finetune
+    meshes.check_batch(run.mesh, block.batch, key="config.finetune.batch")
+    meshes.check_batch(run.mesh, config.evaluate.batch, key="config.evaluate.batch")
+    batches = LabelledBatches(store, labelled_rows(run), batch=block.batch, seed=config.seed)
+    model = models.UNet(classes=store.values, **run.model_options())
+    variables = stage_run.initialise(run, model, batches.batch(0)["image"].shape[1:], carried)
+    weights = {name: block.loss[name] for name in ("dice", "cross_entropy", "speckle") if block.loss[name] > 0}
+    loss_fn = make_loss(
+        model, values=store.values, weights=weights, dice=block.dice, speckle=block.speckle, augment=block.augment, kind=config.model.normalise
+    )
+    predictor = predict.make_predictor(model, run.mesh, kind=config.model.normalise)
+    watched = store.rows_of(store.patients("validation"))
+    return stage_run.train(
+        run, "finetune", loss_fn, variables, batches,
+        weights=weights, frozen=tuple(block.freeze), equalise=block.loss.equalise and len(weights) > 1,
+        validate=lambda s: predict.mean_dsc(predictor, s.params, s.batch_stats, store, watched, batch=config.evaluate.batch),
+    )  # fmt: skip

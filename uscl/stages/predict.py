@@ -1,0 +1,47 @@
+"""Label maps from a trained network, for validation and for the test alike."""
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uscl import metrics
+from uscl.augment import normalise
+from uscl.data.loader import all_rows
+from uscl.data.store import Store
+from uscl.stages import views
+from uscl.train import mesh as meshes
+
+
+def make_predictor(model, mesh, *, kind: str) -> Callable:
+    """predictor(params, batch_stats, image uint8 [N, H, W, C]) -> (label values uint8 [N, H, W], probability [N, H, W, K])."""
+
+    @jax.jit
+    def predict(params, batch_stats, image):
+        logits = model.apply({"params": params, "batch_stats": batch_stats}, normalise(views.to_float(image), kind), train=False)
+        return jnp.argmax(logits, -1).astype(jnp.uint8), jax.nn.softmax(logits.astype(jnp.float32))
+
+    return lambda params, batch_stats, image: predict(params, batch_stats, meshes.put_batch(mesh, {"image": image})["image"])
+
+
+def label_maps(predictor, params, batch_stats, store: Store, rows: np.ndarray, *, batch: int) -> dict[str, np.ndarray]:
+    """Predicted and true label values of the labelled frames `rows`, with image, mm per pixel, cine and frame, in their order."""
+    kept: dict[str, list[np.ndarray]] = {}
+    for part in all_rows(store, rows, batch):
+        valid = part["valid"]
+        values, _ = predictor(params, batch_stats, part["image"])
+        part = {**part, "prediction": np.asarray(values)}
+        for name in ("image", "label", "prediction", "mm", "cine", "frame"):
+            kept.setdefault(name, []).append(part[name][valid])
+    return {name: np.concatenate(pieces) for name, pieces in kept.items()}
+
+
+def mean_dsc(predictor, params, batch_stats, store: Store, rows: np.ndarray, *, batch: int) -> float:
+    """Mean over images and classes of the Dice coefficient (1 where truth and prediction are both empty)."""
+    maps = label_maps(predictor, params, batch_stats, store, rows, batch=batch)
+    scores = [
+        metrics.dice(metrics.class_mask(prediction, values), metrics.class_mask(truth, values))
+        for prediction, truth in zip(maps["prediction"], maps["label"], strict=True)
+        for values in store.classes.values()
+    ]
+    return float(np.mean(scores))

@@ -1,0 +1,90 @@
+"""What every stage of a run is given, and the training that all of them share."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from uscl.data.loader import CineBatches, LabelledBatches, prefetch
+from uscl.data.store import Store
+from uscl.models import transfer
+from uscl.stages.pairs import Pairs
+from uscl.train import checkpoint, loop, state, step
+from uscl.train import mesh as meshes
+from uscl.train.logs import Log
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its configuration, folder, data, devices and log."""
+
+    config: ml_collections.ConfigDict
+    folder: Path
+    store: Store
+    mesh: jax.sharding.Mesh
+    log: Log
+
+    def cine_batches(self, stage: str, pairs: Pairs) -> CineBatches:
+        """Frames of the training patients' cines, drawn as the pair rule needs them; stills are no cines and sit out."""
+        block = self.config[stage]
+        meshes.check_batch(self.mesh, block.cines * block.frames, key=f"config.{stage}.cines x config.{stage}.frames")
+        batches = CineBatches(
+            self.store, self.store.patients("train"), cines=block.cines, frames=block.frames,
+            sampling=pairs.sampling, reach=pairs.reach, parts=pairs.parts, seed=self.config.seed,
+            shortest=pairs.parts if pairs.sampling == "parts" else 2,
+        )  # fmt: skip
+        left = f"; {batches.left_out} too short to draw from" if batches.left_out else ""
+        self.log.info(f"{stage}: {len(batches.ids)} cines of the training patients{left}")
+        return batches
+
+    def model_options(self) -> dict[str, Any]:
+        block = self.config.model
+        return {"width": tuple(block.width), "momentum": block.bn_momentum, "dtype": block.dtype}
+
+
+def make_optimizer(*, learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:
+    """Adam at a constant rate, or falling to 0 by a cosine over the stage."""
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, steps) if schedule == "cosine" else learning_rate)
+
+
+def initialise(run: Run, model, shape: tuple[int, ...], carried: dict[str, Any] | None) -> dict[str, Any]:
+    """Fresh weights for images of `shape` [H, W, C], with what an earlier stage learnt in their place wherever the parts have the same name."""
+    variables = jax.jit(model.init, static_argnames="train")(jax.random.key(run.config.seed), jnp.zeros((1, *shape)), train=False)
+    return variables if carried is None else transfer(carried, variables, batch_stats=run.config.model.carry_statistics)
+
+
+def train(
+    run: Run,
+    stage: str,
+    loss_fn: Callable,
+    variables: dict[str, Any],
+    batches: CineBatches | LabelledBatches,
+    *,
+    weights: dict[str, float],
+    frozen: tuple[str, ...] = (),
+    equalise: bool = False,
+    validate: Callable | None = None,
+) -> dict[str, Any]:
+    """Trains `variables` on the stage's loss and returns them; resumes where the stage's newest checkpoint stands.
+
+    With `validate` the weights of the best look at the validation patients are returned, otherwise the last ones.
+    """
+    config, block = run.config, run.config[stage]
+    optimizer = make_optimizer(learning_rate=block.learning_rate, schedule=block.schedule, steps=block.steps)
+    trainable = (lambda name: name not in frozen) if frozen else None
+    start = state.create(variables["params"], variables["batch_stats"], optimizer, terms=weights, seed=config.seed, trainable=trainable)
+    final, best = loop.run(
+        start,
+        step.make_step(loss_fn, optimizer, run.mesh, weights=weights, equalise=equalise, trainable=trainable),
+        lambda first: prefetch(batches.batch, first, block.steps),
+        stage=stage, steps=block.steps, log=run.log, mesh=run.mesh,
+        checkpoints=checkpoint.Checkpoints(run.folder / stage / "checkpoints", keep=config.log.keep),
+        log_every=config.log.every, save_every=config.log.save_every,
+        validate=validate, validate_every=block.validate_every if validate else 0,
+    )  # fmt: skip
+    kept = final if best is None else best
+    return {"params": kept.params, "batch_stats": kept.batch_stats}
