@@ -1,0 +1,1 @@
+"""An ultrasound phantom in NumPy: cines with known labels, known speckle and no patient."""
