@@ -134,7 +134,7 @@ def normalise(image, kind) -> jax.Array:
         return centred * jax.lax.rsqrt(jnp.square(centred).mean((1, 2, 3), keepdims=True) + 1e-8)
     if kind == "percentile":
         low, high = jnp.quantile(image.reshape(len(image), -1), jnp.array([0.01, 0.99]), axis=1)[..., None, None, None]
-        return (image - low) / jnp.maximum(high - low, 1e-6)
+        return (image - low) / jnp.maximum(high - low, 1e-3)  # a quarter of a grey level: only a constant image is below
     raise ValueError(f"kind: found {kind!r}; allowed are 'none', 'standardise' and 'percentile'")
 
 

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import optax
 
+from uscl import models
 from uscl.data.loader import CineBatches, LabelledBatches, prefetch
 from uscl.data.store import Store
-from uscl.models import transfer
 from uscl.stages.pairs import Pairs
 from uscl.train import checkpoint, loop, state, step
 from uscl.train import mesh as meshes
@@ -53,8 +52,8 @@ def make_optimizer(*, learning_rate: float, schedule: str, steps: int) -> optax.
 
 def initialise(run: Run, model, shape: tuple[int, ...], carried: dict[str, Any] | None) -> dict[str, Any]:
     """Fresh weights for images of `shape` [H, W, C], with what an earlier stage learnt in their place wherever the parts have the same name."""
-    variables = jax.jit(model.init, static_argnames="train")(jax.random.key(run.config.seed), jnp.zeros((1, *shape)), train=False)
-    return variables if carried is None else transfer(carried, variables, batch_stats=run.config.model.carry_statistics)
+    variables = models.initialise(model, run.config.seed, shape)
+    return variables if carried is None else models.transfer(carried, variables, batch_stats=run.config.model.carry_statistics)
 
 
 def train(
