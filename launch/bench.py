@@ -1,4 +1,5 @@
 """Speed and memory on this machine: python launch/bench.py [--only=NAME] [--json=FILE]."""
+
 import json
 
 from absl import flags
@@ -13,7 +14,9 @@ JSON = flags.DEFINE_string("json", "", "also write the rows to this file, one JS
 def main(_):
     for name in [ONLY.value] if ONLY.value else bench.ROWS:
         for row in bench.ROWS[name]():
-            print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()), flush=True)
+            print(
+                "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()), flush=True
+            )
             if JSON.value:
                 with open(JSON.value, "a") as file:
                     file.write(json.dumps(row) + "\n")

@@ -1,8 +1,8 @@
 """Makes a store from recordings: DICOM and video become cines, images with masks labelled stills, patients are split.
 
-    python launch/prepare.py --source=videos --source=stills --out=stores/mine
-    python launch/prepare.py --source=images --annotations=masks --patients=who.csv --size=128 --out=stores/other
-    python launch/prepare.py --source=videos --check
+python launch/prepare.py --source=videos --source=stills --out=stores/mine
+python launch/prepare.py --source=images --annotations=masks --patients=who.csv --size=128 --out=stores/other
+python launch/prepare.py --source=videos --check
 """
 
 from absl import flags

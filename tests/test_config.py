@@ -60,7 +60,7 @@ def test_a_wrong_value_is_named_with_its_rule(key, value, words):
 @pytest.mark.parametrize(
     "changes,words",
     [
-        ({"encoder.frames": 6}, ["config.encoder.frames=6", "multiple of the parts"]),
+        ({"encoder.frames": 6, "encoder.pairs.sampling": "parts"}, ["config.encoder.frames=6", "multiple of the parts"]),
         ({"data.validation": 0.5, "data.test": 0.6}, ["config.data.validation=0.5", "config.data.test=0.6"]),
         ({"finetune.loss.dice": 0.0, "finetune.loss.speckle": 1.0}, ["finetune.loss.dice=0.0", "blind to area"]),
     ],

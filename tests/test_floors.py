@@ -48,7 +48,9 @@ def test_arithmetic_and_data_do_not_know_each_other(path):
         assert not [n for n in imported(path) if n.split(".")[0] in ("jax", "flax", "optax", "orbax")], f"{path}: data is NumPy"
 
 
-@pytest.mark.parametrize("library,room", [("orbax", "uscl/train/checkpoint.py"), ("flax", "uscl/models/"), ("pickle", "nowhere"), ("tensorflow", "nowhere")])
+@pytest.mark.parametrize(
+    "library,room",
+    [("orbax", "uscl/train/checkpoint.py"), ("flax", "uscl/models/"), ("pickle", "nowhere"), ("tensorflow", "nowhere")])
 def test_each_library_has_its_room(library, room):
     users = {p.as_posix() for p in FILES if any(n.split(".")[0] == library for n in imported(p))}
     assert all(user.startswith(room) for user in users), users

@@ -93,7 +93,7 @@ def test_the_files_are_what_the_format_says(path):
     assert [" ".join(row.values()) for row in tables["labels.csv"]][:3] == ["0 0 2", "1 0 4", "2 1 0"]
     assert tables["cines.csv"][0]["frame_ms"] == ""
     assert (info["format"], info["version"], info["frames"], info["values"]) == ("uscl-store", 1, 20, 4)
-    assert list(info) == sorted(info) and sorted(splits) == ["test", "train", "validation"]
+    assert list(info["classes"]) == list(CLASSES) and sorted(splits) == ["test", "train", "validation"]
     digests = {name: hashlib.sha256(array.tobytes()) for name, array in images.items()}
     digests |= {name: hashlib.sha256((path / name).read_bytes()) for name in tables}
     assert info["sha256"] == {name: digest.hexdigest() for name, digest in digests.items()}

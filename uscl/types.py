@@ -1,8 +1,10 @@
 """Names every floor shares: the user's mistake, and what a batch is."""
+
 from collections.abc import Mapping
 from typing import Any
 
-Batch = Mapping[str, Any]  # "image" uint8 [N, H, W, C], "cine", "frame", "length" int32 [N]; labelled: "label" uint8 [N, H, W], "mm" float32 [N]
+# "image" uint8 [N, H, W, C]; "cine", "frame", "length" int32 [N]. Labelled ones: "label" uint8 [N, H, W], "mm" float32 [N].
+Batch = Mapping[str, Any]
 
 
 class UserError(Exception):

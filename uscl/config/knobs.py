@@ -75,56 +75,68 @@ KNOBS: dict[str, Knob] = {
 }
 
 
-def pair_rule(kind: str, negatives: str, sampling: str) -> dict[str, Knob]:
+def pair_rule(kind: str, negatives: str, sampling: str, paper: tuple[str, str, str] | None = None) -> dict[str, Knob]:
     """The block that says which pairs a contrastive stage attracts and repels, and by which loss."""
+    paper_kind, paper_negatives, paper_sampling = paper or (None, None, None)
     return {
-        "kind": Knob(kind, one_of("none", "binary", "linear", "partition"), "which frames resemble each other"),
+        "kind": Knob(kind, one_of("none", "binary", "linear", "partition"), "which frames resemble each other", paper_kind),
         "margin": Knob(5, integer(0), "binary: largest distance of a positive pair [frames]"),
         "horizon": Knob(0, integer(0), "linear: distance at which the weight reaches 0 [frames]; 0: the length of the cine"),
         "parts": Knob(4, integer(1), "partition: equal parts of a cine"),
-        "negatives": Knob(negatives, one_of("other_cines", "same_cine", "all"), "what repels an anchor"),
+        "negatives": Knob(negatives, one_of("other_cines", "same_cine", "all"), "what repels an anchor", paper_negatives),
         "loss": Knob("info_nce", one_of("info_nce", "pairwise"), "which contrastive loss"),
         "temperature": Knob(0.1, number(0.001, 100), "info_nce: temperature"),
         "denominator": Knob("pair", one_of("pair", "all"), "info_nce: this positive and the negatives, or everything"),
         "push": Knob(1.0, number(0, 2, above=True), "pairwise: distance v beyond which a negative is left alone"),
         "distance": Knob("euclidean", one_of("euclidean", "cosine"), "pairwise: distance between normalised embeddings"),
-        "sampling": Knob(sampling, one_of("uniform", "neighbours", "parts"), "how a step draws its frames from a cine"),
+        "sampling": Knob(sampling, one_of("uniform", "neighbours", "parts"), "how a step draws its frames from a cine", paper_sampling),
         "reach": Knob(5, integer(1), "neighbours: largest distance of the drawn partner [frames]"),
     }
 
 
-# Chaitanya's rules: the encoder attracts the same quarter of any cine, the decoder a frame's own two views.
-PAIRS = {"encoder": pair_rule("partition", "all", "parts"), "decoder": pair_rule("none", "other_cines", "uniform")}
+# At paper scale the encoder attracts the same quarter of any cine (Chaitanya's G^D). In the few hundred steps of quick scale that rule
+# does not leave chance on the phantom (README), so there a frame's own two views attract (G^R). The decoder's is L^R at both.
+PAIRS = {
+    "encoder": pair_rule("none", "other_cines", "uniform", paper=("partition", "all", "parts")),
+    "decoder": pair_rule("none", "other_cines", "uniform"),
+}
 
+# quick: what led somewhere on the phantom; paper: Chaitanya's views. The decoder's are intensity only there, so position gives the answer.
 VIEWS = {
-    "crop": Knob("box", one_of("none", "box", "random"), "none; Chaitanya's box of 100/192 of the side; a random part of the area"),
-    "smallest": Knob(0.3, number(0.01, 1), "crop='random': smallest share of the area"),
+    "crop": Knob("random", one_of("none", "box", "random"), "none; Chaitanya's box, 100/192 of the side; a random part of the area", "box"),
+    "smallest": Knob(0.5, number(0.01, 1), "crop='random': smallest share of the area"),
     "brightness": Knob(0.3, number(0, 1), "largest shift of the grey values"),
     "contrast": Knob(0.3, number(0, 0.99), "contrast factor from 1 - this to 1 + this"),
-    "gamma": Knob(0.0, number(0, 0.9), "exponent from 1 - this to 1 / (1 - this)"),
-    "flip": Knob(0.0, PROBABILITY, "probability of a left-right flip"),
-    "attenuation": Knob(0.0, PROBABILITY, "probability of a random attenuation with depth"),
-    "gain": Knob(0.0, PROBABILITY, "probability of a random gain"),
-    "shadow": Knob(0.0, PROBABILITY, "probability of an acoustic shadow"),
+    "gamma": Knob(0.3, number(0, 0.9), "exponent from 1 - this to 1 / (1 - this)", 0.0),
+    "flip": Knob(0.5, PROBABILITY, "probability of a left-right flip", 0.0),
+    "attenuation": Knob(0.5, PROBABILITY, "probability of a random attenuation with depth", 0.0),
+    "gain": Knob(0.5, PROBABILITY, "probability of a random gain", 0.0),
+    "shadow": Knob(0.5, PROBABILITY, "probability of an acoustic shadow", 0.0),
     "haze": Knob(0.0, PROBABILITY, "probability of haze"),
-    "speckle": Knob(0.0, PROBABILITY, "probability of multiplicative speckle"),
+    "speckle": Knob(0.5, PROBABILITY, "probability of multiplicative speckle", 0.0),
 }
 
-STAGE = {
-    "steps": Knob(150, integer(1), "optimiser steps", paper=10001),
-    "cines": Knob(6, integer(2), "cines a step"),
-    "frames": Knob(4, integer(1), "frames a cine and step"),
-    "learning_rate": Knob(1e-3, number(0, 1, above=True), "Adam's rate"),
-    "schedule": Knob("constant", one_of("constant", "cosine"), "the rate over the stage"),
-}
+
+def pretraining(cines: tuple[int, int], frames: tuple[int, int], steps: int) -> dict[str, Knob]:
+    """What both contrastive stages have: length, batch (at quick and at paper scale) and rate."""
+    return {
+        "steps": Knob(steps, integer(1), "optimiser steps", 10001),
+        "cines": Knob(cines[0], integer(2), "cines a step", cines[1]),
+        "frames": Knob(frames[0], integer(1), "frames a cine and step", frames[1]),
+        "learning_rate": Knob(1e-3, number(0, 1, above=True), "Adam's rate"),
+        "schedule": Knob("constant", one_of("constant", "cosine"), "the rate over the stage"),
+    }
+
+
+STAGES = {"encoder": pretraining((12, 6), (2, 4), steps=100), "decoder": pretraining((8, 10), (2, 1), steps=80)}
 
 for _stage in PRETRAINING:
-    KNOBS |= {f"{_stage}.{name}": knob for name, knob in STAGE.items()}
+    KNOBS |= {f"{_stage}.{name}": knob for name, knob in STAGES[_stage].items()}
     KNOBS |= {f"{_stage}.pairs.{name}": knob for name, knob in PAIRS[_stage].items()}
     KNOBS |= {f"{_stage}.views.{name}": knob for name, knob in VIEWS.items()}
 
 KNOBS |= {
-    "decoder.views.crop": replace(VIEWS["crop"], paper="none"),  # Chaitanya's local views keep their place, which gives the answer away
+    "decoder.views.crop": replace(VIEWS["crop"], paper="none"),
     "decoder.blocks": Knob(3, integer(1, 5), "decoder blocks that are pretrained"),
     "decoder.regions": Knob(13, one_of(9, 13), "regions of the map"),
     "decoder.neighbours": Knob(5, integer(1, 12), "nearest regions that repel"),

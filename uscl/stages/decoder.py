@@ -3,6 +3,7 @@
 With crops the two views show different parts of the frame: the regions are laid into their common area and read off each map where that
 view shows them, so that position in the map does not give the answer. Without crops this is Chaitanya's own form.
 """
+
 from typing import Any
 
 import jax

@@ -1,4 +1,5 @@
 """Where the network puts the test patients' frames: bottleneck features, averaged over the picture, for the report's map."""
+
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import numpy as np
 
 from uscl import models
 from uscl.augment import normalise
-from uscl.stages import views
 from uscl.stages import run as stage_run
+from uscl.stages import views
 
 CINES, FRAMES = 12, 20  # enough points to see cines as lines, few enough to read the figure
 
@@ -18,7 +19,9 @@ def save(run: stage_run.Run, carried: dict[str, Any], path: Path) -> None:
     store = run.store
     encoder = models.Encoder(**run.model_options())
     variables = {kind: carried[kind]["encoder"] for kind in ("params", "batch_stats")}
-    pool = jax.jit(lambda image: encoder.apply(variables, normalise(views.to_float(image), run.config.model.normalise), train=False)[-1].mean((1, 2)))
+    pool = jax.jit(
+        lambda image: encoder.apply(variables, normalise(views.to_float(image), run.config.model.normalise), train=False)[-1].mean((1, 2))
+    )
     cines = store.cines_of(store.patients("test"))
     cines = sorted(cines, key=lambda c: -store.length(c))[:CINES]
     z, cine, frame = [], [], []
@@ -29,4 +32,6 @@ def save(run: stage_run.Run, carried: dict[str, Any], path: Path) -> None:
         cine += [c] * len(times)
         frame += times.tolist()
     patients = sorted({store.patient(c) for c in cines})
-    np.savez_compressed(path, z=np.concatenate(z), cine=np.array(cine), frame=np.array(frame), patient=[patients.index(store.patient(c)) for c in cine])
+    np.savez_compressed(
+        path, z=np.concatenate(z), cine=np.array(cine), frame=np.array(frame), patient=[patients.index(store.patient(c)) for c in cine]
+    )

@@ -1,4 +1,5 @@
 """Stage 1: the encoder learns from whole frames, by contrast between two views of frames of several cines (Chaitanya's global loss)."""
+
 from typing import Any
 
 import jax
@@ -42,4 +43,6 @@ def save_pairs(run: stage_run.Run, stage: str, pairs: Pairs, batch) -> None:
     positive, negative = pairs.matrices(small, views=2)
     folder = run.folder / stage
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "pairs.npz", weights=pairs.weights(small), positive=positive, negative=negative, cine=batch["cine"], frame=batch["frame"])
+    np.savez(
+        folder / "pairs.npz", weights=pairs.weights(small), positive=positive, negative=negative, cine=batch["cine"], frame=batch["frame"]
+    )

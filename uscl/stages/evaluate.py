@@ -1,4 +1,5 @@
 """Last stage: the network on patients it has never seen, image by image and class by class, with intervals over patients."""
+
 import csv
 from typing import Any
 
@@ -56,7 +57,9 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def speckle(maps: dict[str, np.ndarray], classes: dict[str, list[int]], intended: list[dict[str, Any]], *, dynamic_range: float) -> dict[str, Any]:
+def speckle(
+    maps: dict[str, np.ndarray], classes: dict[str, list[int]], intended: list[dict[str, Any]], *, dynamic_range: float
+) -> dict[str, Any]:
     """Nakagami parameters per class, the median over test images: of the true and of the predicted region, on grey and on the envelope.
 
     Image by image, because gain and machine differ between images and a mixture of them has a far lower m than any. The envelope is

@@ -1,4 +1,5 @@
 """An experiment: its stages in order, each going on where it was, then the report. One call is one run of `launch/main.py`."""
+
 import contextlib
 import json
 import time

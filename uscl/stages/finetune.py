@@ -1,4 +1,5 @@
 """Stage 3: the whole segmentation network learns from few labelled frames; the best look at the validation patients is kept."""
+
 from typing import Any
 
 import jax
@@ -52,7 +53,13 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any]:
     variables = stage_run.initialise(run, model, batches.batch(0)["image"].shape[1:], carried)
     weights = {name: block.loss[name] for name in ("dice", "cross_entropy", "speckle") if block.loss[name] > 0}
     loss_fn = make_loss(
-        model, values=store.values, weights=weights, dice=block.dice, speckle=block.speckle, augment=block.augment, kind=config.model.normalise
+        model,
+        values=store.values,
+        weights=weights,
+        dice=block.dice,
+        speckle=block.speckle,
+        augment=block.augment,
+        kind=config.model.normalise,
     )
     predictor = predict.make_predictor(model, run.mesh, kind=config.model.normalise)
     watched = store.rows_of(store.patients("validation"))

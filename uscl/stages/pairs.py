@@ -1,4 +1,5 @@
 """A pair rule as a stage uses it: how frames are drawn, which of them attract and repel, and by which loss."""
+
 from dataclasses import dataclass
 
 import jax
@@ -28,7 +29,13 @@ class Pairs:
     def weights(self, batch: Batch) -> jax.Array:
         """[N, N] resemblance of the batch's frames."""
         return temporal.temporal_weights(
-            batch["cine"], batch["frame"], kind=self.kind, margin=self.margin, horizon=self.horizon or None, length=batch["length"], parts=self.parts
+            batch["cine"],
+            batch["frame"],
+            kind=self.kind,
+            margin=self.margin,
+            horizon=self.horizon or None,
+            length=batch["length"],
+            parts=self.parts,
         )
 
     def matrices(self, batch: Batch, views: int) -> tuple[jax.Array, jax.Array]:

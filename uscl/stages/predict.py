@@ -1,4 +1,5 @@
 """Label maps from a trained network, for validation and for the test alike."""
+
 from collections.abc import Callable
 
 import jax

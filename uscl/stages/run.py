@@ -1,4 +1,5 @@
 """What every stage of a run is given, and the training that all of them share."""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def make_optimizer(*, learning_rate: float, schedule: str, steps: int) -> optax.
 
 
 def initialise(run: Run, model, shape: tuple[int, ...], carried: dict[str, Any] | None) -> dict[str, Any]:
-    """Fresh weights for images of `shape` [H, W, C], with what an earlier stage learnt in their place wherever the parts have the same name."""
+    """Fresh weights for images of `shape` [H, W, C]; parts that an earlier stage has learnt take their place by name."""
     variables = models.initialise(model, run.config.seed, shape)
     return variables if carried is None else models.transfer(carried, variables, batch_stats=run.config.model.carry_statistics)
 

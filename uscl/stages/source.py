@@ -1,4 +1,5 @@
 """The data of a run: the store the configuration names, or the embedded phantom, made once into the run's own folder."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Views of a frame for the contrastive stages: a part of the picture, other grey values, ultrasound's own changes."""
+
 from collections.abc import Callable, Sequence
 
 import jax

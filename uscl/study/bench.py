@@ -1,4 +1,5 @@
 """Speed and memory, measured side by side in one run: a row is a function that returns what it found, and a line in `ROWS`."""
+
 import statistics
 import time
 from collections.abc import Callable, Iterator
