@@ -41,7 +41,7 @@ KNOBS: dict[str, Knob] = {
         True, FLAG, "hand BatchNorm statistics from stage to stage; False starts them anew as Chaitanya's code does"
     ),
     # --- fine-tuning ---
-    "finetune.steps": Knob(300, integer(1), "optimiser steps", paper=10001),
+    "finetune.steps": Knob(240, integer(1), "optimiser steps", paper=10001),
     "finetune.batch": Knob(16, integer(1), "labelled frames a step", paper=20),
     "finetune.label_fraction": Knob(1.0, number(0, 1, above=True), "share of the training patients' labelled frames that is used"),
     "finetune.learning_rate": Knob(4e-3, number(0, 1, above=True), "Adam's rate", paper=1e-3),
@@ -140,7 +140,7 @@ KNOBS |= {
     "decoder.blocks": Knob(3, integer(1, 5), "decoder blocks that are pretrained"),
     "decoder.regions": Knob(13, one_of(9, 13), "regions of the map"),
     "decoder.neighbours": Knob(5, integer(1, 12), "nearest regions that repel"),
-    "decoder.negatives": Knob("image", one_of("image", "batch"), "regions of the same image and its partners, or of the whole batch"),
+    "decoder.negatives": Knob("batch", one_of("image", "batch"), "neighbouring regions repel, or those and all of other images", "image"),
     "decoder.blind": Knob(False, FLAG, "put noise in place of each view: what the local loss reaches by position alone"),
     "decoder.freeze_encoder": Knob(True, FLAG, "keep the encoder's weights as the first stage left them"),
     # Stages named here follow this rule for their pairs in place of their own.
