@@ -41,7 +41,7 @@ KNOBS: dict[str, Knob] = {
         True, FLAG, "hand BatchNorm statistics from stage to stage; False starts them anew as Chaitanya's code does"
     ),
     # --- fine-tuning ---
-    "finetune.steps": Knob(240, integer(1), "optimiser steps", paper=10001),
+    "finetune.steps": Knob(160, integer(1), "optimiser steps", paper=10001),
     "finetune.batch": Knob(16, integer(1), "labelled frames a step", paper=20),
     "finetune.label_fraction": Knob(1.0, number(0, 1, above=True), "share of the training patients' labelled frames that is used"),
     "finetune.learning_rate": Knob(4e-3, number(0, 1, above=True), "Adam's rate", paper=1e-3),
@@ -124,11 +124,11 @@ def pretraining(cines: tuple[int, int], frames: tuple[int, int], steps: int) -> 
         "cines": Knob(cines[0], integer(2), "cines a step", cines[1]),
         "frames": Knob(frames[0], integer(1), "frames a cine and step", frames[1]),
         "learning_rate": Knob(1e-3, number(0, 1, above=True), "Adam's rate"),
-        "schedule": Knob("constant", one_of("constant", "cosine"), "the rate over the stage"),
+        "schedule": Knob("cosine", one_of("constant", "cosine"), "the rate over the stage", "constant"),
     }
 
 
-STAGES = {"encoder": pretraining((12, 6), (2, 4), steps=100), "decoder": pretraining((8, 10), (2, 1), steps=80)}
+STAGES = {"encoder": pretraining((12, 6), (2, 4), steps=80), "decoder": pretraining((8, 10), (2, 1), steps=60)}
 
 for _stage in PRETRAINING:
     KNOBS |= {f"{_stage}.{name}": knob for name, knob in STAGES[_stage].items()}
