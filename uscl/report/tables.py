@@ -2,10 +2,13 @@
 
 
 def figure(value, digits=3):
-    """A number as text; a dash where there is none. `figure(0.7123)` is "0.712", `figure(nan)` and `figure(None)` are "–"."""
+    """A number as text; a dash where there is none. `figure(0.7123)` is "0.712", `figure(0.00042)` "0.00042", `figure(nan)` "–"."""
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
         return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    if isinstance(value, int):
+        return f"{value:,}"
+    small = 0 < abs(value) < 10.0**-digits  # fixed digits would print it as nothing
+    return (f"{value:.2g}" if small else f"{value:.{digits}f}").replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds):
