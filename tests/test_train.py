@@ -439,7 +439,7 @@ def test_updates_may_not_move_data_behind_the_loops_back(tmp_path):
         return step(now, {**batch, "y": np.asarray(batch["y"])})
 
     leaking._cache_size = step._cache_size
-    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+    with pytest.raises(Exception, match="Disallowed .* transfer"):
         train(tmp_path, toy=(here, new, leaking))
 
 
