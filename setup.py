@@ -28,5 +28,5 @@ setup(
         "matplotlib>=3.9",
         "jinja2>=3.1",
     ],
-    extras_require={"test": ["pytest>=8", "pytest-xdist>=3.6"], "cuda": ["jax[cuda13]>=0.10"]},
+    extras_require={"test": ["pytest>=8"], "cuda": ["jax[cuda13]>=0.10"]},
 )

@@ -1,5 +1,6 @@
 """The phantom: same cines everywhere, pictures that hang together, labels that fit."""
 import hashlib
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -64,9 +65,12 @@ def test_any_size_and_length(frames, size):
 
 
 def test_closing_the_generator_early_ends_the_workers():
+    before = threading.active_count()
     cines = kidney.make(3, patients=50, frames=1, size=32, workers=2)
     next(cines)
+    assert threading.active_count() == before + 2
     cines.close()
+    assert threading.active_count() == before
 
 
 def test_kidney_is_large_and_stays_in_view(cines):
