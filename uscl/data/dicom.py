@@ -1,144 +1,92 @@
-"""DICOM ultrasound: gray frames one by one, cropped to the tissue, with time and scale from the header.
-
-Only the elements listed in ALLOWED are read, so a patient's name or birth date never enters the program.
-"""
+"""DICOM ultrasound: gray frames one by one, with time, scale and tissue region from the header."""
 
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pydicom
-from pydicom.pixels import apply_color_lut, iter_pixels, pixel_array
 
-from uscl.data.recordings import Recording, check_size, luma, to_uint8
+from uscl.data import dicom_codecs, dicom_gray, dicom_header, dicom_pixels
+from uscl.data.recordings import Recording, check_size
 from uscl.types import UserError
 
 logging.getLogger("pydicom").propagate = False  # what it says of odd values quotes them, and a patient may be in there
 
-PALETTE = [f"{c}PaletteColorLookupTable{what}" for c in ("Red", "Green", "Blue") for what in ("Descriptor", "Data")]
-SEGMENTED = [f"Segmented{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue")]
-TIMES = ["FrameIncrementPointer", "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate"]
-ALLOWED = [
-    "PatientID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsStored", "BitsAllocated",
-    "PixelRepresentation", "SequenceOfUltrasoundRegions", *TIMES, *PALETTE, *SEGMENTED,
-]  # fmt: skip
-LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")  # full-range YCbCr: channel 0 is the gray image as the scanner made it
-GRAY = ("MONOCHROME1", "MONOCHROME2")
-COLOUR = ("RGB", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")  # the two JPEG 2000 spaces are decoded to RGB by the codec itself
-TISSUE_2D = (1, 1)  # RegionSpatialFormat, RegionDataType
-CENTIMETRES = 3  # the one length among PhysicalUnitsX/YDirection
+SPACES = dicom_gray.GRAY + dicom_gray.LUMA_FIRST + dicom_gray.COLOUR + dicom_gray.PALETTE
+NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+BUFFER = 2**17  # bytes: finding the frames of a small cine then takes one or two reads
+NO_ULTRASOUND = {"CR", "CT", "DX", "IO", "MG", "MR", "NM", "OP", "OPT", "PT", "PX", "RF", "SM", "XA"}
+NO_IMAGE = {  # how the class of an object without an image begins
+    "1.2.840.10008.1.3.10": "the directory of a disc", "1.2.840.10008.5.1.4.1.1.88.": "a structured report",
+    "1.2.840.10008.5.1.4.1.1.104.": "a document", "1.2.840.10008.5.1.4.1.1.11.": "a presentation state",
+    "1.2.840.10008.5.1.4.1.1.9.": "a waveform", "1.2.840.10008.5.1.4.1.1.66": "a set of raw or derived data",
+}  # fmt: skip
 
 
 def read(path: Path) -> Recording:
-    """One DICOM file as a recording, single frames included; frames are decoded as they are asked for.
+    """One DICOM file as a recording, single frames included; frames are the whole image, decoded as they are asked for.
 
-    Cropped to the largest 2-D tissue region, clipped to the image; a file without one is kept whole, with whatever text is burned in.
-    frame_ms: what FrameIncrementPointer names, else FrameTime, FrameTimeVector (mean), CineRate, RecommendedDisplayFrameRate; 0 counts
-    as missing. mm_per_pixel: of that region; the sign is dropped; nan where it is missing, not a length, the placeholder 1, different
-    along the two axes by more than 1 %, or where the region leaves the image: such a file was scaled down and kept the old header.
+    frame_ms, region and mm_per_pixel: see dicom_header. promised: NumberOfFrames, 1 where it is missing, as the standard says.
 
-    Raises UserError: no pixels, a colour space that is not read, or more pixels than are decoded.
+    Raises UserError: no image, not ultrasound, a colour space or transfer syntax that is not read, more pixels than are decoded.
     """
-    with warnings.catch_warnings(action="ignore"):  # they quote the header as its log does
-        header = pydicom.dcmread(path, specific_tags=ALLOWED, stop_before_pixels=True)
-        space = str(header.get("PhotometricInterpretation", ""))
-        rows, columns, bits = (int(header.get(k) or 0) for k in ("Rows", "Columns", "BitsStored"))
-        if not rows:
-            raise UserError(f"{path.name}: this DICOM object holds no image; allowed are single and multi-frame images")
-        check_size(path, rows, columns, int(header.get("NumberOfFrames") or 1))
-        if space not in LUMA_FIRST + GRAY + COLOUR or not 1 <= bits <= 16:
+    with warnings.catch_warnings(action="ignore"), open(path, "rb") as file:  # pydicom's warnings quote the header as its log does
+        header, held = dicom_header.read(path, file)
+        place = file.tell() if held is file else None
+        if not header.get("Rows"):
+            kind = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+            kind = next((name for start, name in NO_IMAGE.items() if kind.startswith(start)), "an object")
+            raise UserError(f"{path.name}: {kind} without an image; allowed are single and multi-frame images")
+        if (modality := str(header.get("Modality", ""))) in NO_ULTRASOUND:
+            raise UserError(f"{path.name}: its modality is {modality}; allowed is ultrasound, US")
+        syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
+        if syntax not in (*NATIVE, *dicom_codecs.KNOWN) and not syntax.startswith(dicom_pixels.VIDEO):
             raise UserError(
-                f"{path.name}: PhotometricInterpretation {space!r} of {bits} bits has no reader; allowed are "
-                f"{', '.join(LUMA_FIRST + GRAY + COLOUR)} of 1 to 16 bits"
+                f"{path.name}: its transfer syntax has no reader; allowed are native, deflated, RLE, JPEG, JPEG-LS, JPEG 2000, video"
             )
-        region = _tissue_region(header, rows, columns)
-        box, mm = _box(region, rows, columns), _mm(region, rows, columns)
+        layout = _layout(path, header)
+        check_size(path, layout.rows, layout.columns, layout.frames)
+        region, mm = dicom_header.tissue(header, layout.rows, layout.columns)
         person = str(header.get("PatientID") or "").strip() or path.stem
-        return Recording(_frames(path, header, space, bits, box), _frame_ms(header), mm, path.name, person)
+        ms = dicom_header.frame_ms(header)
+    return Recording(_frames(path, place, layout), ms, mm, path.name, person, region, layout.frames)
 
 
-def _frames(path: Path, header, space: str, bits: int, box: tuple[slice, slice]) -> Iterator[np.ndarray]:
-    raw = space in LUMA_FIRST
-    if space == "YBR_FULL_422" and not header.file_meta.TransferSyntaxUID.is_encapsulated:
-        # pydicom 3.0.2 forgets after the first of these frames that two pixels share their colour; so each is asked for afresh
-        frames = (pixel_array(path, index=i, raw=raw) for i in range(int(header.get("NumberOfFrames") or 1)))
-    else:
-        frames = iter_pixels(path, raw=raw)
-    while True:
-        with warnings.catch_warnings(action="ignore"):  # not held across a yield: it would silence the caller too
-            x = next(frames, None)
-        if x is None:
-            return
-        yield _gray(x[box], header, space, bits)
+def _layout(path: Path, header) -> dicom_gray.Layout:
+    def whole(keyword: str, default: int) -> int:
+        return int((dicom_header.numbers(header, keyword) or [default])[0])
+
+    space = str(header.get("PhotometricInterpretation", "")).strip()
+    samples = 1 if space in dicom_gray.GRAY + dicom_gray.PALETTE else 3
+    allocated = whole("BitsAllocated", 8)
+    stored = whole("BitsStored", allocated)
+    shift = max(0, min(whole("HighBit", stored - 1) + 1 - stored, allocated - stored))
+    if space not in SPACES or whole("SamplesPerPixel", samples) != samples or allocated not in (8, 16) or not 1 <= stored <= allocated:
+        space = space if space in (*SPACES, *dicom_gray.REFUSED) else "of an unknown name"
+        raise UserError(
+            f"{path.name}: the colour space {space} in {stored} of {allocated} bits and {whole('SamplesPerPixel', samples)} samples has no "
+            f"reader; allowed are {', '.join(SPACES)} of 1 to 16 bits, gray and palettes of 1 sample, colours of 3"
+        )
+    table = dicom_gray.palette(header, stored) if space in dicom_gray.PALETTE else None
+    return dicom_gray.Layout(
+        rows=whole("Rows", 0), columns=whole("Columns", 0), frames=max(1, whole("NumberOfFrames", 1)), samples=samples,
+        allocated=allocated, stored=stored, shift=shift, signed=bool(whole("PixelRepresentation", 0)),
+        planar=whole("PlanarConfiguration", 0), space=space, syntax=header.file_meta.TransferSyntaxUID, table=table,
+    )  # fmt: skip
 
 
-def _gray(x: np.ndarray, header, space: str, bits: int) -> np.ndarray:
-    if space == "PALETTE COLOR":
-        x = apply_color_lut(x, header)
-        x, bits = (x if x.dtype == np.uint8 else x >> 8), 8  # some palettes of 16 bits end at 0xFF00, others at 0xFFFF; both are white
-    elif space in LUMA_FIRST:
-        x = x[..., 0]
-    elif header.get("PixelRepresentation"):
-        x = x.astype(np.int32) + 2 ** (bits - 1)
-    x = to_uint8(x, bits)
-    x = x if x.ndim == 2 else luma(x)
-    return 255 - x if space == "MONOCHROME1" else x
-
-
-def _numbers(header, keyword: str) -> list[float]:
-    """The numbers of an element, of one or many; [] where it is missing or no number, because a cine is not lost for that."""
-    try:
-        value = header.get(keyword)
-        return [float(x) for x in (value if isinstance(value, pydicom.multival.MultiValue) else [value])]
-    except (TypeError, ValueError):
-        return []
-
-
-def _frame_ms(header) -> float:
-    def mean(x):
-        return sum(x) / max(1, len(x))
-
-    known = {
-        "FrameTime": mean(_numbers(header, "FrameTime")),
-        "FrameTimeVector": mean(_numbers(header, "FrameTimeVector")[1:]),  # its first entry is 0
-        **{k: 1000 / (mean(_numbers(header, k)) or math.inf) for k in ("CineRate", "RecommendedDisplayFrameRate")},
-    }
-    pointed = header.get("FrameIncrementPointer")
-    pointed = pydicom.datadict.keyword_for_tag(pointed) if isinstance(pointed, int) else None
-    candidates = [known.get(pointed, 0), *known.values()]
-    return next((t for t in candidates if math.isfinite(t) and t > 0), math.nan)
-
-
-def _tissue_region(header, rows: int, columns: int):
-    """The 2-D tissue region with most pixels inside the image, the first of equals; None where there is none."""
-    best, most = None, 0
-    for region in header.get("SequenceOfUltrasoundRegions") or []:
-        if (region.get("RegionSpatialFormat"), region.get("RegionDataType")) == TISSUE_2D:
-            down, across = _box(region, rows, columns)
-            pixels = max(0, down.stop - down.start) * max(0, across.stop - across.start)
-            if pixels > most:
-                best, most = region, pixels
-    return best
-
-
-def _box(region, rows: int, columns: int) -> tuple[slice, slice]:
-    """Its rows and columns, clipped to the image. The header's maxima are the last pixels inside."""
-    if region is None:
-        return slice(0, rows), slice(0, columns)
-    x0, y0 = (max(0, int(region[f"RegionLocationMin{k}0"].value)) for k in "XY")
-    x1, y1 = (int(region[f"RegionLocationMax{k}1"].value) + 1 for k in "XY")
-    return slice(y0, min(y1, rows)), slice(x0, min(x1, columns))
-
-
-def _mm(region, rows: int, columns: int) -> float:
-    if region is None or any(region.get(f"PhysicalUnits{k}Direction") != CENTIMETRES for k in "XY"):
-        return math.nan
-    if region.RegionLocationMaxX1 > columns or region.RegionLocationMaxY1 > rows:  # one past the last pixel is a common slip
-        return math.nan
-    dx, dy = (abs(float(region.get(f"PhysicalDelta{k}") or 0)) for k in "XY")
-    if not (math.isfinite(dx) and dx > 0) or dx == 1 or abs(dx - dy) > 0.01 * dx:
-        return math.nan
-    return 10 * dx
+def _frames(path: Path, place: int | None, layout: dicom_gray.Layout) -> Iterator[np.ndarray]:
+    with open(path, "rb", buffering=BUFFER) as file:
+        if place is None:
+            with warnings.catch_warnings(action="ignore"):
+                _, file = dicom_header.read(path, file)  # afresh: an inflated copy lives no longer than its frames are asked for
+        else:
+            file.seek(place)
+        frames = dicom_pixels.frames(path, file, layout)
+        while True:
+            with warnings.catch_warnings(action="ignore"):  # not held across a yield: it would silence the caller too
+                x = next(frames, None)
+            if x is None:
+                return
+            yield x
