@@ -46,6 +46,8 @@ def test_every_default_keeps_its_own_rule():
         ("encoder.steps", -1, ["config.encoder.steps", "-1", "at least 1"]),
         ("temporal.stages", ("encode",), ["config.temporal.stages", "'encode'", "'encoder'"]),
         ("data.validation", float("nan"), ["config.data.validation", "nan"]),
+        ("data.fold", -2, ["config.data.fold", "-2", "at least -1"]),
+        ("data.fold", True, ["config.data.fold", "True", "at least -1"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_rule(key, value, words):

@@ -24,6 +24,7 @@ KNOBS: dict[str, Knob] = {
     "stages": Knob(("encoder", "decoder", "finetune", "evaluate"), each(TEXT, at_least=1), "stages of the run, in order"),
     # --- data ---
     "data.store": Knob("", TEXT, "folder made by launch/prepare.py; empty: the embedded phantom"),
+    "data.fold": Knob(-1, integer(-1), "fold of the store's splits.json that validates, from 0; -1: the split as it is"),
     "data.size": Knob(96, integer(32, 2048), "side of the phantom's frames [px]", paper=192),
     "data.patients": Knob(60, integer(5), "patients of the phantom, one cine each", paper=500),
     "data.frames": Knob(40, integer(4), "frames of each phantom cine", paper=200),

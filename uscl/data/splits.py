@@ -1,4 +1,4 @@
-"""Which patients train, validate and test, and which labels a few-label run may see. The unit is always the patient."""
+"""Which patients train, validate and test. The unit is always the patient."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,18 +10,14 @@ PARTS = ("train", "validation", "test")
 
 
 def by_patient(
-    patients: Iterable[str],
-    *,
-    labelled: Iterable[str] | None = None,
-    seed: int,
-    validation: float = 0.1,
-    test: float = 0.2,
+    patients: Iterable[str], *, labelled: Iterable[str] | None = None, seed: int, validation: float = 0.1, test: float = 0.2
 ) -> dict[str, list[str]]:
     """Deals patients out to train, validation and test: {part: sorted names}, no patient twice.
 
     Only patients with labels are dealt, so that every part gets its share of them; patients without any label go to
     train, the only part that can use them. With n labelled patients round(test n) test, round(validation n) validate,
-    at least one each, and the rest train.
+    at least one each, and the rest train. Where no patient has a label all are dealt, in case labels are drawn later;
+    one or two patients then all train.
 
     Args:
       patients: names; repeats count once and the order does not matter.
@@ -30,14 +26,18 @@ def by_patient(
       validation, test: shares of the labelled patients, in [0, 1).
 
     Raises:
-      UserError: fewer than 3 labelled patients, or shares that leave none for train.
+      UserError: 1 or 2 labelled patients, or shares that leave none for train.
 
-    Known values: 514 labelled patients, validation=0, test=0.2: 103 test, 1 validates, 410 train.
+    Known values: 514 labelled patients, validation=0, test=0.2: 103 test, 1 validates, 410 train; with labelled=[] the same.
     """
     everyone = sorted(set(patients))
     dealt = sorted(set(everyone if labelled is None else labelled))
     if stray := set(dealt) - set(everyone):
         raise ValueError(f"labelled patients {sorted(stray)} are not among the patients")
+    if labelled is not None and not dealt:
+        if len(everyone) < len(PARTS):
+            return {"train": everyone, "validation": [], "test": []}
+        dealt = everyone
     if len(dealt) < len(PARTS):
         raise UserError(
             f"splits: {len(dealt)} of {len(everyone)} patients have labels ({_some(dealt)}); "
@@ -46,8 +46,7 @@ def by_patient(
     counts = {"test": _share(test, len(dealt)), "validation": _share(validation, len(dealt))}
     if sum(counts.values()) >= len(dealt):
         raise UserError(
-            f"splits: validation={validation} and test={test} of {len(dealt)} labelled patients leave none for train; "
-            "their sum must stay below 1"
+            f"splits: validation={validation} and test={test} of {len(dealt)} patients leave none for train; their sum must stay below 1"
         )
     shuffled = [dealt[i] for i in np.random.default_rng(seed).permutation(len(dealt))]
     cut = counts["test"] + counts["validation"]
@@ -56,66 +55,90 @@ def by_patient(
     return {part: sorted(split[part]) for part in PARTS}
 
 
-def check(split: Mapping[str, list[str]], patients: Iterable[str], labelled: Iterable[str], *, file: str) -> None:
-    """Holds a split, perhaps edited by hand, against a store's patients. UserError names `file` and the first fault."""
+def by_fold(patients: Iterable[str], labelled: Iterable[str], *, k: int, seed: int) -> list[list[str]]:
+    """Deals the labelled among `patients` out to k folds: k sorted lists that share nobody, their sizes at most one apart.
+
+    `patients` are those of train and validation; the test stays out of it. Who has no label is in no fold: such a patient
+    has nothing to validate with, and trains whichever fold validates.
+
+    Raises:
+      UserError: k below 2, or above the number of labelled patients.
+
+    Known values: 11 labelled of 20 patients, k=5: folds of 3, 2, 2, 2 and 2.
+    """
+    dealt = sorted(set(labelled) & set(patients))
+    if not 2 <= k <= len(dealt):
+        raise UserError(f"folds: found {k}; allowed is a number from 2 to {len(dealt)}, the patients with labels outside the test")
+    order = np.random.default_rng(seed).permutation(len(dealt))
+    return [sorted(dealt[i] for i in order[n::k]) for n in range(k)]
+
+
+def fold(split: Mapping[str, list], i: int) -> dict[str, list[str]]:
+    """The split with fold i (from 0) of its "folds" as validation; everyone else of train and validation trains, the test stays.
+
+    UserError: no folds, or no fold i.
+    """
+    folds = split.get("folds", [])
+    if not 0 <= i < len(folds):
+        found = f"0 to {len(folds) - 1}" if folds else "none: the splits hold no 'folds'"
+        raise UserError(f"config.data.fold: found {i}; the folds of this store are {found}, and -1 takes the split as it is")
+    others = set(split["train"]) | set(split["validation"])
+    return {"train": sorted(others - set(folds[i])), "validation": sorted(folds[i]), "test": list(split["test"])}
+
+
+def check(split: Mapping[str, list], patients: Iterable[str], labelled: Iterable[str], *, file: str) -> None:
+    """Holds a split, perhaps edited by hand, against a store's patients. UserError names `file` and the first fault.
+
+    Each part needs a patient with a labelled frame, unless nobody has one: then only train needs somebody.
+    """
     everyone, labelled = set(patients), set(labelled)
-    if len(everyone) < 2:
+    if labelled and len(everyone) < 2:
         rule = "train, validation and test need one each"
         raise UserError(f"{file}: there is only one patient ({_some(everyone)}); {rule}")
-    if not isinstance(split, Mapping) or set(split) != set(PARTS):
+    if not isinstance(split, Mapping) or set(split) - {"folds"} != set(PARTS):
         found = _some(split) if isinstance(split, Mapping) else type(split).__name__
-        raise UserError(f"{file}: found {found}; it must hold exactly the lists 'train', 'validation' and 'test'")
-    part_of: dict[str, str] = {}
-    for part in PARTS:
-        if not isinstance(split[part], list) or not all(isinstance(p, str) for p in split[part]):
-            raise UserError(f"{file}: {part!r} is {split[part]!r:.80}; it must be a list of patient names in quotes")
-        for patient in split[part]:
-            if patient in part_of:
-                rule = "each belongs to one part, once"
-                raise UserError(f"{file}: patient {patient!r} is in {part_of[patient]!r} and in {part!r}; {rule}")
-            part_of[patient] = part
+        raise UserError(f"{file}: found {found}; it must hold exactly the lists 'train', 'validation' and 'test', and may hold 'folds'")
+    part_of = _owners({part: split[part] for part in PARTS}, "part", file)
     if missing := everyone - set(part_of):
         raise UserError(f"{file}: patient {min(missing)!r} of cines.csv is in no part; each belongs to one")
     if stray := set(part_of) - everyone:
         name, part = min(stray), part_of[min(stray)]
         raise UserError(f"{file}: patient {name!r} in {part!r} has no cine in cines.csv; remove or correct the name")
-    for part in PARTS:
+    for part in PARTS if labelled else ():
         if not labelled.intersection(split[part]):
             found = f"{part!r} has no patient with a labelled frame, of {len(split[part])}"
             raise UserError(f"{file}: {found}; each part needs at least one")
+    if not split["train"]:
+        raise UserError(f"{file}: 'train' is empty; it needs at least one patient")
+    if "folds" in split:
+        _check_folds(split, labelled, file)
 
 
-def label_subset(rows: np.ndarray, patients: Iterable[str], fraction: float, *, seed: int) -> np.ndarray:
-    """The share `fraction` of the labelled rows, over as many patients as it reaches: max(1, round(fraction n)) rows.
+def _check_folds(split: Mapping[str, list], labelled: set[str], file: str) -> None:
+    folds = split["folds"]
+    if not isinstance(folds, list) or len(folds) < 2 or not all(folds):
+        raise UserError(f"{file}: 'folds' is {folds!r:.80}; it must be a list of two or more lists of patients, none of them empty")
+    fold_of = _owners({f"fold {n}": names for n, names in enumerate(folds)}, "fold", file)
+    pool = labelled.intersection(split["train"] + split["validation"])
+    if stray := set(fold_of) - pool:
+        rule = "folds hold the patients of train and validation with a labelled frame"
+        raise UserError(f"{file}: patient {min(stray)!r} in {fold_of[min(stray)]!r} does not belong there; {rule}")
+    if missing := pool - set(fold_of):
+        raise UserError(f"{file}: patient {min(missing)!r} is in no fold; each labelled one of train and validation belongs to one")
 
-    A seed puts all rows in one order, of which a fraction takes the head: patients in random order each give one random
-    row, then each a second one, and so on. So the rows of a smaller fraction are among those of any larger one.
 
-    Args:
-      rows: [n] ids of labelled rows, no id twice.
-      patients: [n] the patient of each row.
-      fraction: in (0, 1].
-      seed: of the order.
-
-    Returns: int64, ascending.
-
-    Raises:
-      UserError: fraction outside (0, 1], or no row to choose from.
-
-    Known values: 4 rows of each of 10 patients, fraction 0.25: 10 rows, one a patient; fraction 1: all 40.
-    """
-    if not 0 < fraction <= 1:
-        raise UserError(f"label_fraction: found {fraction!r}; allowed is a number above 0 and at most 1")
-    rows_of: dict[str, list[int]] = {}
-    for row, patient in sorted(zip(np.asarray(rows).tolist(), patients, strict=True)):
-        rows_of.setdefault(patient, []).append(row)
-    if not rows_of:
-        raise UserError("label_fraction: the training patients have 0 labelled frames; at least 1 is needed")
-    rng = np.random.default_rng(seed)
-    piles = [rng.permutation(rows_of[patient]) for patient in sorted(rows_of)]
-    piles = [piles[i] for i in rng.permutation(len(piles))]
-    order = [pile[turn] for turn in range(max(map(len, piles))) for pile in piles if turn < len(pile)]
-    return np.sort(np.array(order[: _share(fraction, len(order))], np.int64))
+def _owners(lists: Mapping[str, list[str]], what: str, file: str) -> dict[str, str]:
+    """{patient: the name of the list that holds it}, once every list is one of names and none holds a patient again."""
+    owner: dict[str, str] = {}
+    for name, members in lists.items():
+        if not isinstance(members, list) or not all(isinstance(p, str) for p in members):
+            raise UserError(f"{file}: {name!r} is {members!r:.80}; it must be a list of patient names in quotes")
+        for patient in members:
+            if patient in owner:
+                rule = f"each belongs to one {what}, once"
+                raise UserError(f"{file}: patient {patient!r} is in {owner[patient]!r} and in {name!r}; {rule}")
+            owner[patient] = name
+    return owner
 
 
 def _share(fraction: float, n: int) -> int:

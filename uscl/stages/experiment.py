@@ -14,6 +14,7 @@ from uscl.train.logs import Log, environment, write_json
 from uscl.types import UserError
 
 STAGES = {"encoder": encoder, "decoder": decoder, "finetune": finetune, "evaluate": evaluate}
+LABELLED = ("finetune", "evaluate")  # stages that need labelled frames
 
 
 def run(config, workdir: str) -> Path:
@@ -32,6 +33,7 @@ def run(config, workdir: str) -> Path:
     with Log(folder) as log:
         write_json(folder / "environment.json", environment())
         store = source.open_store(config, folder, log)
+        source.check_labels(store, [name for name in config.stages if name in LABELLED])
         source.save_sample(store, folder)
         run = Run(config=config, folder=folder, store=store, mesh=meshes.make_mesh(), log=log)
         carried = None

@@ -8,8 +8,8 @@ import numpy as np
 
 from uscl import losses, models
 from uscl.augment import finetune_pair, normalise
+from uscl.data.fractions import label_subset
 from uscl.data.loader import LabelledBatches
-from uscl.data.splits import label_subset
 from uscl.stages import predict, views
 from uscl.stages import run as stage_run
 from uscl.train import mesh as meshes
@@ -37,10 +37,19 @@ def make_loss(model, *, values: int, weights: dict[str, float], dice, speckle, a
 
 
 def labelled_rows(run: stage_run.Run) -> np.ndarray:
-    """Rows of the labelled frames this run may learn from: a share of the training patients', spread over them."""
-    store, config = run.store, run.config
+    """Rows of the labelled frames this run may learn from: a share of the training patients', spread over them and over the classes."""
+    store, fraction = run.store, run.config.finetune.label_fraction
     rows = store.rows_of(store.patients("train"))
-    return label_subset(rows, store.patients_of_rows(rows), config.finetune.label_fraction, seed=config.seed)
+    classes = classes_in(store, rows) if fraction < 1 else None  # all rows need no choice, and no reading
+    return label_subset(rows, store.patients_of_rows(rows), fraction, seed=run.config.seed, classes=classes)
+
+
+def classes_in(store, rows: np.ndarray) -> np.ndarray:
+    """bool [n, K]: which of the store's classes the label of each row shows."""
+    seen = np.zeros((len(rows), 256), bool)
+    for place, row in enumerate(rows.tolist()):
+        seen[place, np.unique(store.labels[row])] = True
+    return np.stack([seen[:, values].any(1) for values in store.classes.values()], axis=1)
 
 
 def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import ml_collections
 import optax
 
 from uscl import models
-from uscl.data.loader import CineBatches, LabelledBatches, prefetch
+from uscl.data.loader import CineBatches, LabelledBatches
+from uscl.data.prefetch import prefetch
 from uscl.data.store import Store
 from uscl.stages.pairs import Pairs
 from uscl.train import checkpoint, loop, state, step

@@ -4,27 +4,42 @@ from pathlib import Path
 
 import numpy as np
 
-from uscl.data.loader import read_labelled
-from uscl.data.store import Store, StoreWriter
+from uscl.data.loader import read_cines, read_labelled
+from uscl.data.splits import fold
+from uscl.data.store import Store
+from uscl.data.writer import StoreWriter
 from uscl.phantom import kidney
 from uscl.train.logs import Log, write_json
+from uscl.types import UserError
 
 SHOWN = 6  # cines on the report's contact strip
 
 
 def open_store(config, folder: Path, log: Log) -> Store:
-    """Opens `config.data.store`, or makes the phantom that the rest of the block describes."""
-    data = config.data
-    if data.store:
-        return Store.open(data.store)
-    path = folder / "data"
+    """Opens `config.data.store`, or makes the phantom that the rest of the block describes; `config.data.fold` then picks who validates."""
+    store = Store.open(config.data.store or _phantom(config.data, folder / "data", log))
+    if config.data.fold >= 0:
+        store.splits = fold(store.splits, config.data.fold)
+    return store
+
+
+def _phantom(data, path: Path, log: Log) -> Path:
     if not path.exists():
         log.info(f"phantom: {data.patients} patients, {data.frames} frames of {data.size} x {data.size} each, seed {data.seed}")
         make_phantom(
             path, patients=data.patients, frames=data.frames, size=data.size, labelled=data.labelled, seed=data.seed,
             split_seed=data.split_seed, validation=data.validation, test=data.test, log=log,
         )  # fmt: skip
-    return Store.open(path)
+    return path
+
+
+def check_labels(store: Store, stages: list[str]) -> None:
+    """Raises UserError where `stages` need labelled frames and the store has none: before hours of pretraining, not after."""
+    if stages and not len(store.labelled):
+        raise UserError(
+            f"{store.path}: the store has no labelled frame, which config.stages {' and '.join(map(repr, stages))} need; prepare it again "
+            """with --annotations, or pretrain alone with --config.stages="('encoder', 'decoder')\""""
+        )
 
 
 def make_phantom(path: Path, *, patients, frames, size, labelled, seed, split_seed, validation, test, log: Log) -> None:
@@ -42,7 +57,7 @@ def make_phantom(path: Path, *, patients, frames, size, labelled, seed, split_se
 
 
 def save_sample(store: Store, folder: Path) -> None:
-    """Keeps a few labelled frames, a few frames in time order and the counts for the report."""
+    """Keeps a few training frames for the report, labelled ones if there are any, and the counts."""
     parts = {
         part: {
             "patients": len(store.patients(part)),
@@ -53,9 +68,14 @@ def save_sample(store: Store, folder: Path) -> None:
         for part in ("train", "validation", "test")
     }
     write_json(folder / "data.json", {"origin": store.origin, "size": store.size, "classes": store.classes, "splits": parts})
-    rows = store.rows_of(store.patients("train"))
-    shown = rows[np.unique(np.linspace(0, len(rows) - 1, SHOWN).astype(int))]
-    sample = read_labelled(store, shown)
-    np.savez_compressed(
-        folder / "data.npz", frames=sample["image"][..., 0], label=sample["label"], cine=sample["cine"], frame=sample["frame"]
-    )
+    rows, cines = store.rows_of(store.patients("train")), store.cines_of(store.patients("train"))
+    if len(rows):
+        sample = read_labelled(store, _spaced(rows))
+    else:
+        sample = read_cines(store, _spaced(cines), store.cines.frames[_spaced(cines)] // 2)
+    kept = {name: sample[name] for name in ("label", "cine", "frame") if name in sample}
+    np.savez_compressed(folder / "data.npz", frames=sample["image"][..., 0], **kept)
+
+
+def _spaced(x: np.ndarray) -> np.ndarray:
+    return x[np.unique(np.linspace(0, len(x) - 1, SHOWN).astype(int))]
