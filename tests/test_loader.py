@@ -1,13 +1,17 @@
 """The loader: batches hold the pixels they name, depend on (seed, step) alone, draw frames as often as they should."""
-import threading
-import time
+
+import copy
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from uscl.data.loader import CineBatches, LabelledBatches, all_rows, prefetch
-from uscl.data.store import Store, StoreWriter
+from uscl.data.clips import ClipBatches
+from uscl.data.loader import SAMPLINGS, CineBatches, LabelledBatches, all_rows
+from uscl.data.pixels import Pixels
+from uscl.data.prefetch import prefetch
+from uscl.data.store import Store
+from uscl.data.writer import StoreWriter
 from uscl.types import UserError
 
 LENGTHS = (22, 9, 30, 8, 3, 17, 1, 40, 12, 25)
@@ -170,6 +174,7 @@ def test_neighbours_have_different_anchors(store):
     ({"sampling": "parts", "frames": 6}, "frames: found 6; sampling 'parts' needs a multiple of parts=4"),
     ({"sampling": "parts"}, r"parts: cine 4 \(file4.dcm\) has 3 frames; sampling 'parts' needs at least parts=4"),
     ({"frames": 0}, "frames=0.* at least 1"),
+    ({"cines": 0}, "cines: found 0; a batch holds at least 1"),
     ({"reach": 0}, "reach=0.* at least 1"),
 ])  # fmt: skip
 def test_what_cannot_be_drawn(store, options, says):
@@ -228,60 +233,40 @@ def test_all_rows(store, batch):
     assert list(all_rows(store, [], batch)) == []
 
 
-# ---- prefetch -------------------------------------------------------------------------------------------------------
-def alive():
-    return [t for t in threading.enumerate() if t.name == "prefetch"]
+# ---- workers and resuming -------------------------------------------------------------------------------------------
+SOURCES = {
+    **{sampling: lambda store, sampling=sampling: batches(store, LONG, sampling=sampling) for sampling in SAMPLINGS},
+    "labelled": lambda store: LabelledBatches(store, store.rows_of(["p2", "p3", "p9"]), batch=5, seed=0),
+    "clips": lambda store: ClipBatches(store, PATIENTS, clips=3, frames=6, stride=2, seed=0),
+}
 
 
-def test_prefetch_yields_every_step_in_order(store):
-    source = batches(store)
-    with prefetch(source.batch, 5, 25) as ahead:
-        for step, batch in enumerate(ahead, 5):
-            np.testing.assert_array_equal(batch["image"], source.batch(step)["image"])
-        assert step == 24 and next(ahead, None) is None
-    assert not alive()
-    with prefetch(source.batch, 3, 3) as ahead:
-        assert list(ahead) == []
+def same(one, other):
+    assert one.keys() == other.keys() and all(one[name].dtype == other[name].dtype for name in one)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_prefetch_reads_just_so_far_ahead_and_closes_in_the_middle():
-    calls = []
-    with prefetch(lambda step: calls.append(step) or step, 0, 10**9, depth=3) as ahead:
-        assert [next(ahead), next(ahead)] == [0, 1]
-        for _ in range(100):
-            time.sleep(0.002 if len(calls) >= 5 else 0.02)
-    assert calls == [0, 1, 2, 3, 4] and not alive()
-    with pytest.raises(ValueError, match="closed"):
-        next(ahead)
-    with pytest.raises(ValueError, match="depth is 0"):
-        prefetch(lambda step: step, 0, 1, depth=0)
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_same_batch_for_any_number_of_workers_and_any_resume(store, name):
+    """30 steps in line, then by 1 and 4 threads from objects of their own; resumed at every one of the steps."""
+    first = SOURCES[name](store)
+    forward = [first.batch(step) for step in range(30)]
+    assert len({batch["image"].tobytes() for batch in forward}) > 20
+    for workers in (0, 1, 4):
+        with prefetch(SOURCES[name](store).batch, 0, 30, depth=6, workers=workers) as ahead:
+            for one, other in zip(ahead, forward, strict=True):
+                same(one, other)
+    for start in range(30):
+        with prefetch(SOURCES[name](store).batch, start, 30, depth=2, workers=(0, 1, 4)[start % 3]) as ahead:
+            same(next(ahead), forward[start])
 
 
-def test_prefetch_raises_in_the_consumer_what_came_after_good_batches():
-    def fail(step):
-        if step == 3:
-            raise UserError("disk gone")
-        return step
-
-    seen = []
-    with prefetch(fail, 0, 9) as ahead, pytest.raises(UserError, match="disk gone"):
-        for batch in ahead:
-            seen.append(batch)
-    assert seen == [0, 1, 2] and not alive()
-
-
-def test_prefetch_closes_when_the_consumer_fails():
-    with pytest.raises(KeyError), prefetch(lambda step: step, 0, 10**9):
-        raise KeyError
-    assert not alive()
-
-
-def test_prefetch_counts_the_time_waited():
-    with prefetch(lambda step: time.sleep(0.05), 0, 4) as ahead:  # the consumer is faster: it waits for all
-        list(ahead)
-    assert ahead.wait_seconds > 0.1
-    with prefetch(lambda step: step, 0, 8) as ahead:  # the reader is faster, though the consumer takes 0.24 s
-        for _ in range(8):
-            time.sleep(0.03)
-            next(ahead)
-    assert ahead.wait_seconds < 0.12
+@pytest.mark.parametrize("name", SOURCES)
+def test_pixels_read_or_mapped_give_the_same_batch(store, name):
+    mapped = copy.copy(store)
+    mapped.frames, mapped.labels = (np.load(store.path / f"{stack}.npy", mmap_mode="r") for stack in ("frames", "labels"))
+    read = copy.copy(store)
+    read.frames, read.labels = (Pixels(stack.filename, *stack.shape[:2], stack.offset) for stack in (mapped.frames, mapped.labels))
+    for step in range(5):
+        same(SOURCES[name](mapped).batch(step), SOURCES[name](read).batch(step))

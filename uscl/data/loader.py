@@ -3,10 +3,6 @@
 Rows of a batch lie cine by cine, so a host of many can read its slice: `read_cines(store, *indices(step)[:, slice])`.
 """
 
-import threading
-import time
-from collections import deque
-
 import numpy as np
 
 from uscl.types import UserError
@@ -28,12 +24,38 @@ def read_labelled(store, rows):
     return batch | {"label": store.labels[rows], "mm": store.cines.mm_per_pixel[batch["cine"]].astype(np.float32)}
 
 
+def drawable(store, patients, *, count, shortest, key):
+    """int64 [n], ascending: the cines of `patients` with `shortest` frames or more, and how many have fewer.
+
+    UserError, naming the knob `key`: fewer than the `count` that a batch asks for, or a count below 1.
+    """
+    everyone = store.cines_of(patients)
+    ids = everyone[store.cines.frames[everyone] >= shortest]
+    if count < 1:
+        raise UserError(f"{key}: found {count}; a batch holds at least 1")
+    if count > len(ids):
+        long = f" of {shortest} frames or more" if shortest > 1 else ""
+        raise UserError(f"{key}: a batch asks for {count} cines, the patients have {len(ids)}{long}; lower {key}")
+    return ids, len(everyone) - len(ids)
+
+
+def deal(ids, count, *, seed, step):
+    """int64 [count]: the cines of the batch of this step, all different. An epoch deals all of `ids` out once in random
+    order, `count` at a time; the few that do not fill a batch sit this epoch out (others in the next)."""
+    epoch, turn = divmod(step, len(ids) // count)
+    order = np.random.default_rng(np.random.SeedSequence([seed, epoch])).permutation(ids)
+    return order[turn * count : (turn + 1) * count]
+
+
+def rng_of(seed, step):
+    """The random numbers for drawing frames in the batch of this step; independent of the order in `deal`."""
+    return np.random.default_rng(np.random.SeedSequence([seed, step], spawn_key=(1,)))
+
+
 class CineBatches:
     """Unlabelled batches for contrastive stages: `cines` cines a step and `frames` frames of each.
 
-    Cines: an epoch deals all cines of `patients` out once in random order, `cines` at a time and all different within a
-    batch; the few that do not fill a batch sit this epoch out (others in the next). Cines of fewer than `shortest` frames are
-    never drawn; `left_out` counts them.
+    Cines of `patients`: as `deal` has it. Those of fewer than `shortest` frames are never drawn; `left_out` counts them.
 
     Frames of a cine of T frames, by `sampling`:
       uniform     `frames` different ones; drawn with replacement where T < frames.
@@ -48,18 +70,14 @@ class CineBatches:
     """
 
     def __init__(self, store, patients, *, cines, frames, sampling, reach=5, parts=4, shortest=1, seed):
-        everyone = store.cines_of(patients)
-        self.store, self.ids = store, everyone[store.cines.frames[everyone] >= shortest]
-        self.left_out = len(everyone) - len(self.ids)
+        self.store = store
         self.cines, self.frames, self.sampling, self.seed = cines, frames, sampling, seed
         self.reach, self.parts = reach, parts
         if sampling not in SAMPLINGS:
             raise UserError(f"sampling: found {sampling!r}; allowed is one of {', '.join(map(repr, SAMPLINGS))}")
-        if min(cines, frames, reach, parts) < 1:
-            raise UserError(f"{cines=}, {frames=}, {reach=}, {parts=}: each must be at least 1")
-        if cines > len(self.ids):
-            long = f" of {shortest} frames or more" if shortest > 1 else ""
-            raise UserError(f"cines: a batch asks for {cines} cines, the patients have {len(self.ids)}{long}; lower cines")
+        if min(frames, reach, parts) < 1:
+            raise UserError(f"{frames=}, {reach=}, {parts=}: each must be at least 1")
+        self.ids, self.left_out = drawable(store, patients, count=cines, shortest=shortest, key="cines")
         if sampling == "neighbours" and frames % 2:
             raise UserError(f"frames: found {frames}; sampling 'neighbours' draws pairs, so it must be even")
         if sampling == "parts" and frames % parts:
@@ -71,10 +89,7 @@ class CineBatches:
 
     def indices(self, step):
         """int64 [2, cines * frames]: cine and frame of every row of the batch, without reading a pixel."""
-        epoch, turn = divmod(step, len(self.ids) // self.cines)
-        order = np.random.default_rng(np.random.SeedSequence([self.seed, epoch])).permutation(self.ids)
-        cine = order[turn * self.cines : (turn + 1) * self.cines]
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, step], spawn_key=(1,)))  # independent of `order`
+        cine, rng = deal(self.ids, self.cines, seed=self.seed, step=step), rng_of(self.seed, step)
         draw = {"uniform": _choose, "neighbours": self._neighbours, "parts": self._parts}[self.sampling]
         frame = np.stack([draw(rng, int(length), self.frames) for length in self.store.cines.frames[cine]])
         return np.stack([np.repeat(cine, self.frames), frame.ravel()])
@@ -128,70 +143,3 @@ def all_rows(store, rows, batch):
     for start in range(0, len(rows), batch):
         place = np.arange(start, start + batch)
         yield read_labelled(store, rows[np.minimum(place, len(rows) - 1)]) | {"valid": place < len(rows)}
-
-
-class prefetch:
-    """`with prefetch(batch_fn, start, stop) as batches: for batch in batches: ...`, read ahead by a thread of its own.
-
-    Yields batch_fn(step) for start <= step < stop in order, read at most `depth` ahead. What batch_fn raises is raised
-    here, after the batches before it. Leaving the block, also in the middle, waits for the one batch being read and
-    ends the thread. `wait_seconds`: the time the consumer has spent waiting so far.
-    """
-
-    def __init__(self, batch_fn, start, stop, *, depth=4):
-        if depth < 1:
-            raise ValueError(f"depth is {depth}; it must be at least 1")
-        self.wait_seconds, self._depth, self._ready = 0.0, depth, deque()
-        self._changed, self._closed, self._ended, self._error = threading.Condition(), False, False, None
-        self._thread = threading.Thread(target=self._fill, args=(batch_fn, start, stop), name="prefetch", daemon=True)
-        self._thread.start()
-
-    def _fill(self, batch_fn, start, stop):
-        error = None
-        try:
-            for step in range(start, stop):
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closed or len(self._ready) < self._depth)
-                    if self._closed:
-                        return
-                batch = batch_fn(step)
-                with self._changed:
-                    self._ready.append(batch)
-                    self._changed.notify_all()
-        except BaseException as caught:
-            error = caught
-        finally:
-            with self._changed:
-                self._ended, self._error = True, error
-                self._changed.notify_all()
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        began = time.perf_counter()
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._ready or self._ended)
-            self.wait_seconds += time.perf_counter() - began
-            if self._closed:
-                raise ValueError("this prefetch is closed")
-            if self._ready:
-                batch = self._ready.popleft()
-                self._changed.notify_all()
-                return batch
-        if self._error is not None:
-            raise self._error
-        raise StopIteration
-
-    def close(self):
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._thread.join()
-        self._ready.clear()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.close()

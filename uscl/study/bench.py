@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from uscl import temporal
 from uscl.phantom import kidney
+from uscl.study import bench_data, bench_dicom
 
 REPEATS = 9
 
@@ -66,4 +67,11 @@ def phantom() -> Iterator[dict[str, Any]]:
     yield {"row": "phantom", "cines": cines, "seconds": time.perf_counter() - started}
 
 
-ROWS = {"temporal_weights": temporal_weights, "phantom": phantom}
+ROWS = {
+    "temporal_weights": temporal_weights,
+    "phantom": phantom,
+    "dicom_decode": bench_dicom.dicom_decode,
+    "store_reading": bench_data.store_reading,
+    "store_formats": bench_data.store_formats,
+    "loaders": bench_data.loaders,
+}
