@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from uscl import config as uscl_config
-from uscl.data.store import StoreWriter
+from uscl.data.writer import StoreWriter
 from uscl.stages import experiment
 from uscl.types import UserError
 

@@ -1,7 +1,6 @@
-"""The prepare command: tiny sources made here, and the store that comes out of them."""
+"""From sources to a store: what goes in, what is left out and told, what a second run reads, and what must never get out."""
 
 import csv
-import hashlib
 import json
 import subprocess
 import sys
@@ -9,34 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made import bands, clip, made, still, stills, video
 from PIL import Image
-from test_readers import GRAY, write_dicom, write_video
 
-from uscl.data import recordings
+from uscl.data import audit
 from uscl.data.fit import fit, fit_label
-from uscl.data.patients import deal
-from uscl.data.prepare import describe, prepare
 from uscl.data.store import Store
+from uscl.data.summary import describe
 from uscl.types import UserError
 
 ROOT = Path(__file__).parent.parent
-RNG = np.random.default_rng(1)
-
-
-def write_still(folder, name, *, values=(0, 1, 2), mask=True, side=(24, 32)):
-    """An image with a mask of vertical bands, one a value."""
-    for place in ("images", "masks"):
-        (folder / place).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(RNG.integers(0, 256, side, np.uint8)).save(folder / "images" / f"{name}.png")
-    if mask:
-        bands = np.repeat(np.uint8(values), -(-side[1] // len(values)))[: side[1]]
-        Image.fromarray(np.tile(bands, (side[0], 1))).save(folder / "masks" / f"{name}.png")
-
-
-def stills(folder, names="1234", **how):
-    for name in names:
-        write_still(folder, name, **how)
-    return folder
 
 
 def run(*arguments):
@@ -44,276 +25,287 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT.parent)
 
 
-def test_the_command_from_mixed_sources_to_a_store(tmp_path):
+def rejected(out):
+    head, *rows = csv.reader(open(out / "rejected.csv", encoding="utf-8"))
+    assert head == ["path", "reason"]
+    return dict(rows)
+
+
+def test_the_command_from_mixed_sources_to_a_store_and_its_page(tmp_path):
     (tmp_path / "v").mkdir()
-    clip = RNG.integers(0, 256, (6, 20, 40), np.uint8)
-    write_video(tmp_path / "v" / "a.mkv", clip)
-    write_dicom(tmp_path / "v" / "b.dcm", GRAY, PatientID="MRN-77", PatientName="Doe^Jane", FrameTime=40)
+    frames = clip()
+    video(tmp_path / "v" / "a.mkv", frames)
     (tmp_path / "v" / "broken.mp4").write_bytes(b"not a video")
     (tmp_path / "v" / "notes.txt").write_text("not read")
     stills(tmp_path / "s")
     out = tmp_path / "stores" / "new"
-    done = run(f"--source={tmp_path / 'v'}", f"--source={tmp_path / 's'}", f"--out={out}", "--size=16")
+    arguments = [f"--source={tmp_path / 'v'}", f"--source={tmp_path / 's'}", f"--out={out}", "--size=16", "--nobeam", "--workers=1"]
+    done = run(*arguments)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    assert "6 recordings of 6 patients, 13 frames" in done.stdout and "class_1 4, class_2 4" in done.stdout
+    assert "5 recordings of 5 patients, 10 frames" in done.stdout and "class_1 4, class_2 4" in done.stdout
     store = Store.open(out)
-    assert store.classes == {"class_1": [1], "class_2": [2]} and store.values == 3
-    assert store.cines.frames.tolist() == [6, 3, 1, 1, 1, 1] and store.cines.patient.tolist()[:1] == ["a"]
-    np.testing.assert_array_equal(store.frames[:6], [fit(frame, 16)[0] for frame in clip])
-    np.testing.assert_array_equal(store.frames[6:9], [fit(frame, 16)[0] for frame in GRAY])
-    np.testing.assert_allclose(store.cines.frame_ms, [40, 40] + [np.nan] * 4)
-    bands = np.tile(np.repeat(np.uint8([0, 1, 2]), 11)[:32], (24, 1))
-    np.testing.assert_array_equal(store.labels, [fit_label(bands, 16)] * 4)
-    rows = list(csv.reader(open(out / "rejected.csv")))
-    assert rows[0] == ["path", "reason"] and [r[0] for r in rows[1:]] == ["v/broken.mp4"] and "broken.mp4: cannot be read" in rows[1][1]
-    written = b"".join(p.read_bytes() for p in out.iterdir()) + (done.stdout + done.stderr).encode()
-    for secret in (b"MRN-77", b"Doe", b"Jane"):
-        assert secret not in written
-    again = run(f"--source={tmp_path / 's'}", f"--out={out}")
-    assert again.returncode == 2 and "exists already" in again.stderr and again.stderr.count("\n") == 1
+    assert store.classes == {"class_1": [1], "class_2": [2]} and store.cines.frames.tolist() == [6, 1, 1, 1, 1]
+    np.testing.assert_array_equal(store.frames[:6], [fit(frame, 16)[0] for frame in frames])
+    np.testing.assert_array_equal(store.labels[:], [fit_label(bands(), 16)] * 4)
+    np.testing.assert_allclose(store.cines.frame_ms, [40] + [np.nan] * 4)
+    told = rejected(out)
+    assert set(told) == {"v/broken.mp4", "v/notes.txt"} and "broken.mp4: cannot be read" in told["v/broken.mp4"]
+    page = (out / "report.html").read_text()
+    assert "5 recordings of 5 patients" in page and "v/broken.mp4" in page and "http" not in page.replace("http://www.w3.org", "")
+    before = store.checksum
+    again = run(*arguments)
+    assert again.returncode == 0 and "5 recordings (0 of them new)" in again.stdout and Store.open(out).checksum == before
+
+
+def test_check_leaves_nothing_but_the_report(tmp_path):
+    source = stills(tmp_path / "s")
+    (source / "x.dcm").write_bytes(b"broken")
+    done = run(f"--source={source}", f"--out={tmp_path / 'out'}", "--size=16", "--check", "--workers=1")
+    assert done.returncode == 0 and "s/x.dcm: x.dcm: " in done.stdout, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.check", "s"]
+    assert sorted(p.name for p in (tmp_path / "out.check").iterdir()) == ["rejected.csv", "report.html"]
 
 
 def test_the_command_tells_mistakes_in_one_line(tmp_path):
     for arguments, told in (
         ([f"--source={tmp_path / 'missing'}", f"--out={tmp_path / 'o'}"], "missing: there is no such file"),
         ([f"--out={tmp_path / 'o'}"], "--source"),
+        ([f"--source={tmp_path}"], "--out"),
         ([f"--source={tmp_path}", "--size=banana"], "banana"),
         ([f"--source={tmp_path}", "stray"], "stray"),
     ):
         done = run(*arguments)
         assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert done.stderr.startswith("uscl: ")
-    assert run("--help").returncode == 0
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("happens", "status", "told"),
-    [
-        ("raise UserError('one\\ntwo')", 2, "uscl: one two\n"),
-        ("raise KeyboardInterrupt", 130, ""),
-        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 143, ""),
-        ("pass", 0, ""),
-        ("1 / 0", 1, None),
-    ],
-)
-def test_how_a_command_ends(happens, status, told):
-    program = f"""
-import os, signal, time
-from uscl.command import run_command
-from uscl.types import UserError
-def main(argv):
-    {happens}
-run_command(main)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert done.returncode == status, done.stderr
-    assert done.stderr == told if told is not None else "ZeroDivisionError" in done.stderr
+def test_a_second_run_reads_only_what_is_new_and_moves_nobody(tmp_path, monkeypatch):
+    source, out = stills(tmp_path / "s", "123456789"), tmp_path / "out"
+    assert made(source, out)["new"] == 9
+    before = Store.open(out)
+    (source / "images" / "10.png").write_bytes((source / "images" / "9.png").read_bytes())  # no longer the picture of 9, see below
+    stills(source, ["10", "0"])
+    still(source, "5")
+    summary = made(source, out)
+    after = Store.open(out)
+    assert summary["new"] == 3 and summary["recordings"] == 11
+    for part, patients in before.splits.items():
+        assert set(patients) <= set(after.splits[part])
+    for patient in "12346789":
+        one, two = (store.frame(int(store.cines_of([patient])[0]), 0) for store in (before, after))
+        np.testing.assert_array_equal(one, two)
+    fresh = tmp_path / "fresh"
+    made(source, fresh)
+    assert Store.open(fresh).checksum == after.checksum
+    assert made(source, out)["new"] == 0
+    (source / "images" / "1.png").unlink()
+    (source / "masks" / "1.png").unlink()
+    with pytest.raises(UserError, match="holds 1 recordings that the sources lack, such as s/images/1.png"):
+        made(source, out)
+    with pytest.raises(UserError, match="was made with size=16, every=1.*now asked for is size=24"):
+        made(source, out, size=24)
+    assert Store.open(out).checksum == after.checksum
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--config.sede=3"], "uscl: config.sede: there is no such key; did you mean config.seed?\n"),
-        (["--config.seed", "one"], "--config.seed"),
-        (["--config.nothing.like.it=3"], "config.nothing.like.it"),
-        (["--config=configs/nope.py"], "there is no file configs/nope.py"),
-        (["--config=configs/speckle.py:huge"], "'huge'"),
-    ],
-)
-def test_a_configuration_that_is_not_there(arguments, told):
-    program = """
-from ml_collections import config_flags
-from uscl.command import run_command
-CONFIG = config_flags.DEFINE_config_file("config", None)
-run_command(lambda argv: print(CONFIG.value.seed))
-"""
-    command = [sys.executable, "-c", program, "--config=configs/speckle.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
+def test_a_store_of_unknown_making_is_not_touched(tmp_path):
+    source, out = stills(tmp_path / "s"), tmp_path / "out"
+    made(source, out)
+    (tmp_path / "out.private" / "prepared.jsonl").unlink()
+    with pytest.raises(UserError, match="does not tell what it was made from"):
+        made(source, out)
 
 
-def test_patients_are_named_by_table_then_hash_then_stem(tmp_path):
-    source = tmp_path / "s"
-    stills(source, ["12_left", "12_right", "Cov_a_1", "Cov_b_1", "7"])
-    for name, person in (("x", "MRN-1"), ("y", "MRN-1"), ("z", "MRN-2"), ("none", "")):
-        write_dicom(source / f"{name}.dcm", GRAY, PatientID=person)
-    (source / "who.csv").write_text("\ufefffile; Patient \nCov_b_1.png;ann\nimages/7;x\ns/images/7.png;bob\nz;carl\n")
-    summary = prepare([source], tmp_path / "out", patients=source / "who.csv", size=16, quiet=True)
-    store = Store.open(tmp_path / "out")
-    salt = (tmp_path / "out" / "salt").read_text().strip()
-    assert (tmp_path / "out" / "salt").stat().st_mode & 0o077 == 0
-    hashed = [hashlib.sha256(f"{salt}/{name}".encode()).hexdigest()[:12] for name in ("none", "MRN-1", "MRN-1")]
-    assert store.cines.patient.tolist() == ["12", "12", "bob", "Cov_a_1", "ann", *hashed, "carl"]
-    shown = store.cines.source.tolist()
-    assert shown[0] == "s/images/12_left.png" and all("dcm" not in name and name.startswith("dicom ") for name in shown[5:])
-    assert summary["guessed"] == 4 and "4 recordings is their file's name" in describe(summary)
-    prepare([source], tmp_path / "two", size=16, quiet=True)
-    assert not set(hashed) & set(Store.open(tmp_path / "two").cines.patient.tolist())
-
-
-@pytest.mark.parametrize(
-    ("text", "told"), [("name,patient\na,b\n", "columns"), ("file,patient\n1,b\n1,c\n", "line 3"), ("file,patient\nz,b\n", "none of its 1")]
-)
-def test_a_table_of_patients_that_will_not_do(tmp_path, text, told):
-    (tmp_path / "who.csv").write_text(text)
-    with pytest.raises(UserError, match=told):
-        prepare([stills(tmp_path / "s")], tmp_path / "out", patients=tmp_path / "who.csv", quiet=True)
-    assert not (tmp_path / "out").exists()
-
-
-def test_folders_train_and_test_are_the_split(tmp_path):
-    train = [f"a{i}" for i in range(30)]
-    stills(tmp_path / "s" / "train", train)
-    stills(tmp_path / "s" / "test", ["t1", "t2"])
-    write_dicom(tmp_path / "s" / "loose.dcm", GRAY)
-    prepare([tmp_path / "s"], tmp_path / "out", size=16, quiet=True)
-    splits = Store.open(tmp_path / "out").splits
-    assert splits["test"] == ["t1", "t2"] and len(splits["validation"]) == 3 and len(splits["train"]) == 28
-    assert set(splits["validation"]) < set(train)
-    stills(tmp_path / "s" / "val", ["v"])
-    prepare([tmp_path / "s"], tmp_path / "two", size=16, quiet=True)
-    assert Store.open(tmp_path / "two").splits["validation"] == ["v"]
-    write_still(tmp_path / "s" / "test", "a7_2")
-    write_still(tmp_path / "s" / "train", "a7_1")
-    with pytest.raises(UserError, match="patient 'a7' is in"):
-        prepare([tmp_path / "s"], tmp_path / "three", size=16, quiet=True)
-    assert not (tmp_path / "three").exists() and not list(tmp_path.glob("*.partial"))
-
-
-def test_a_folder_test_alone_is_no_split_and_a_loose_file_follows_its_patient(tmp_path):
-    stills(tmp_path / "s" / "test", "789")
-    prepare([tmp_path / "s"], tmp_path / "one", size=16, quiet=True)
-    assert all(Store.open(tmp_path / "one").splits.values())
-    stills(tmp_path / "s" / "train", "123456")
-    stills(tmp_path / "z", ["7_more"])
-    prepare([tmp_path / "s", tmp_path / "z"], tmp_path / "two", size=16, quiet=True)
-    assert Store.open(tmp_path / "two").splits["test"] == ["7", "8", "9"]
-
-
-def test_the_split_depends_on_the_seed_and_the_order_not_on_names():
-    def places(names, seed):
-        splits = deal(dict.fromkeys(names), set(names[:12]), seed=seed)
-        assert sorted(sum(splits.values(), [])) == sorted(names)
-        return {part: sorted(map(names.index, chosen)) for part, chosen in splits.items()}
-
-    names, others = [f"a{i}" for i in range(20)], [f"{37 * i % 20}b" for i in range(20)]
-    assert places(names, 0) == places(others, 0) != places(names, 1)
+def test_splits_edited_by_hand_are_kept(tmp_path):
+    source, out = stills(tmp_path / "s", "123456789"), tmp_path / "out"
+    made(source, out, folds=3)
+    splits = json.loads((out / "splits.json").read_text())
+    assert sorted(p for fold in splits["folds"] for p in fold) == sorted(splits["train"] + splits["validation"])
+    moved = splits["train"].pop()
+    splits["test"].append(moved)
+    splits["folds"] = [[p for p in fold if p != moved] for fold in splits["folds"]]
+    (out / "splits.json").write_text(json.dumps(splits))
+    made(stills(source, ["10"]), out)
+    assert moved in Store.open(out).splits["test"]
 
 
 def test_every_and_most_keep_a_part_of_a_cine(tmp_path):
-    clip = RNG.integers(0, 256, (11, 16, 16), np.uint8)
-    write_video(tmp_path / "5_a.mkv", clip, rate=25)
+    frames = clip(11, 16, 16)
+    video(tmp_path / "5_a.mkv", frames)
     stills(tmp_path)
     cases = ({"every": 3}, [0, 3, 6, 9], 120), ({"every": 2, "most": 3}, [0, 2, 4], 80), ({"most": 99}, range(11), 40)
     for n, (how, kept, ms) in enumerate(cases):
-        prepare([tmp_path], tmp_path / f".out{n}", size=16, quiet=True, **how)
+        made(tmp_path, tmp_path / f".out{n}", **how)
         store = Store.open(tmp_path / f".out{n}")
-        np.testing.assert_array_equal(store.frames[: len(kept)], clip[list(kept)])
+        np.testing.assert_array_equal(store.frames[: len(kept)], frames[list(kept)])
         assert store.cines.patient[0] == "5_a" and store.cines.frames[0] == len(kept) and store.cines.frame_ms[0] == pytest.approx(ms)
 
 
-def test_a_cine_that_breaks_off_keeps_what_came_before(tmp_path, monkeypatch):
-    stills(tmp_path)
-    write_video(tmp_path / "a.mkv", RNG.integers(0, 256, (5, 16, 16), np.uint8))
-    from uscl.data import video
+def test_numbered_images_are_a_cine_with_labels(tmp_path):
+    frames, folder = clip(5, 16, 16), tmp_path / "s"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for t, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / "images" / f"a_{t + 8}.png")  # 8 .. 12: not in the order of their letters
+    Image.fromarray(np.full((16, 16), 7, np.uint8)).save(folder / "masks" / "a_11.png")
+    stills(folder, ["1x", "2x", "3x"], side=(16, 16), values=(0, 7))
+    made(folder, tmp_path / "out", sequences=True)
+    store = Store.open(tmp_path / "out")
+    cine = int(np.flatnonzero(store.cines.frames == 5)[0])
+    np.testing.assert_array_equal(store.frames[store.cines.first[cine] : store.cines.first[cine] + 5], frames)
+    assert store.labelled.frame[store.labelled.cine == cine].tolist() == [3]
 
-    def breaks(path):
-        yield from (np.full((16, 16), i, np.uint8) for i in range(2))
-        raise ValueError("Doe^Jane")
 
-    monkeypatch.setattr(video, "_frames", breaks)
-    summary = prepare([tmp_path], tmp_path / ".out", size=16, quiet=True)
-    assert summary["cut"] == 1 and summary["rejected"] == 0 and Store.open(tmp_path / ".out").cines.frames[0] == 2
-    told = (tmp_path / ".out" / "rejected.csv").read_text()
-    assert "a.mkv,only its first 2 frames are kept" in told and "Doe" not in told
-
-
-def test_masks_that_will_not_do_are_left_out_and_told(tmp_path):
-    source = stills(tmp_path / "s")
-    write_still(source, "large")
+def test_masks_that_will_not_do_cost_the_label_and_are_told(tmp_path):
+    source = stills(tmp_path / "s", "123456")
+    still(source, "large")
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(source / "masks" / "large.png")
-    write_still(source, "smooth", side=(24, 128), values=range(128))
-    write_still(source, "plain", mask=False)
+    still(source, "plain", mask=False)
     (source / "masks" / "lonely.png").write_bytes((source / "masks" / "1.png").read_bytes())
     (source / "masks" / "2.png").write_bytes(b"broken")
     (source / "images" / "._1.png").write_bytes(b"what macOS leaves beside a file")
-    summary = prepare([source], tmp_path / "out", size=16, quiet=True)
+    summary = made(source, tmp_path / "out")
     reasons = {Path(name).name: reason for name, reason in summary["table"]}
-    assert set(reasons) == {"large.png", "smooth.png", "lonely.png", "2.png"} and summary["rejected"] == 4
-    assert "24 x 32" in reasons["large.png"] and "128 distinct" in reasons["smooth.png"]
+    assert set(reasons) == {"large.png", "lonely.png", "2.png"} and (summary["rejected"], summary["noted"]) == (1, 2)
+    assert reasons["large.png"].startswith("kept, but: kept without its label") and "24 x 32" in reasons["large.png"]
     store = Store.open(tmp_path / "out")
-    assert store.cines.patient.tolist() == ["1", "3", "4", "plain"] and len(store.labelled) == 3
-    assert summary["per_class"] == {"class_1": 3, "class_2": 3} and summary["labelled"] == 3
+    assert store.cines.patient.tolist() == ["1", "2", "3", "4", "5", "6", "large", "plain"] and len(store.labelled) == 5
+    assert summary["per_class"] == {"class_1": 5, "class_2": 5} and summary["labelled"] == 5
+    assert "2 kept with a remark" in describe(summary, table="x") and "1 rejected" in describe(summary, table="x")
 
 
 def test_names_and_values_of_classes_come_from_the_data(tmp_path):
     source = stills(tmp_path / "s", values=(0, 255))
-    prepare([source], tmp_path / "a", size=16, quiet=True)
-    assert Store.open(tmp_path / "a").classes == {"class_1": [1]} and Store.open(tmp_path / "a").labels.max() == 1
+    made(source, tmp_path / "a")
+    assert Store.open(tmp_path / "a").classes == {"class_1": [1]} and Store.open(tmp_path / "a").labels[:].max() == 1
     (source / "masks" / "classes.json").write_text('{"head": [255], "neck": [3]}')
-    prepare([source], tmp_path / "b", size=16, quiet=True)
+    made(source, tmp_path / "b")
     assert Store.open(tmp_path / "b").classes == {"head": [2], "neck": [1]}
     other = stills(tmp_path / "t", ["9"], values=(0, 3))
     (other / "classes.json").write_text('{"neck": [3]}')
     with pytest.raises(UserError, match="one set of them"):
-        prepare([source, other], tmp_path / "c", size=16, quiet=True)
+        made([source, other], tmp_path / "c")
 
 
-def test_annotations_in_another_folder(tmp_path):
+def test_levels_that_jpeg_moves_stay_one_class(tmp_path):
+    source = stills(tmp_path / "s", values=(0, 1), side=(64, 64))
+    for n, mask in enumerate(sorted((source / "masks").iterdir())):
+        Image.fromarray(np.asarray(Image.open(mask)) * np.uint8(126 + n)).save(mask.with_suffix(".jpg"), quality=90)
+        mask.unlink()
+    made(source, tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+    assert store.classes == {"class_1": [1]} and sorted(np.unique(store.labels[:])) == [0, 1]
+
+
+def test_folders_train_and_test_are_the_split(tmp_path):
+    stills(tmp_path / "s" / "train", [f"a{i}" for i in range(30)])
+    stills(tmp_path / "s" / "test", ["t1", "t2"])
+    made(tmp_path / "s", tmp_path / "out")
+    splits = Store.open(tmp_path / "out").splits
+    assert splits["test"] == ["t1", "t2"] and len(splits["validation"]) == 3 and len(splits["train"]) == 27
+    still(tmp_path / "s" / "test", "a7_2")
+    still(tmp_path / "s" / "train", "a7_1")
+    with pytest.raises(UserError, match="patient 'a7' is in"):
+        made(tmp_path / "s", tmp_path / "three")
+    assert not (tmp_path / "three").exists()
+
+
+def test_cines_without_any_label_become_a_store(tmp_path):
+    (tmp_path / "v").mkdir()
+    for name in "abc":
+        video(tmp_path / "v" / f"{name}.mkv", clip())
+    summary = made(tmp_path / "v", tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+    assert (store.classes, len(store.labelled), len(store.cines)) == ({}, 0, 3) and "pretraining alone" in describe(summary, table="x")
+
+
+def test_a_leak_is_an_error_that_names_both_and_how_to_join_them(tmp_path):
+    source = stills(tmp_path / "s", "12345678", side=(64, 64))
+    splits = made(source, tmp_path / "first", size=64)["splits"]
+    one, other = splits["train"][0], splits["test"][0]
+    (source / "images" / f"{one}.png").write_bytes((source / "images" / f"{other}.png").read_bytes())
+    with pytest.raises(UserError, match=f"s/images/{min(one, other)}.png and s/images/{max(one, other)}.png") as caught:
+        made(source, tmp_path / "out", size=64)
+    told = tmp_path / "out.private"
+    assert not (tmp_path / "out").exists() and f"--patients={told / 'together.csv'} joins them all" in str(caught.value)
+    row = list(csv.DictReader(open(told / "leaks.csv")))[0]
+    assert {row["file"], row["other file"]} == {f"s/images/{one}.png", f"s/images/{other}.png"}
+    assert made(source, tmp_path / "out", size=64, patients=[told / "together.csv"])["patients"] == 7
+    for part, name in (("train", "a"), ("test", "b"), ("test", "c")):
+        still(tmp_path / "t" / part, name, side=(64, 64))
+    (tmp_path / "t" / "test" / "images" / "b.png").write_bytes((tmp_path / "t" / "train" / "images" / "a.png").read_bytes())
+    with pytest.raises(UserError, match="t/train/images/a.png"):
+        made([source, tmp_path / "t"], tmp_path / "another", size=64, patients=[told / "together.csv"])
+
+
+def test_over_the_budget_there_is_no_store_but_a_table(tmp_path):
     source = stills(tmp_path / "s")
-    (source / "masks").rename(tmp_path / "s" / "drawn")
-    (source / "drawn" / "1.png").rename(source / "drawn" / "1_mask.png")
-    summary = prepare([source], tmp_path / "out", annotations=source / "drawn", size=16, quiet=True)
-    assert summary["labelled"] == summary["recordings"] == 4
-    with pytest.raises(UserError, match="folder of masks"):
-        prepare([source], tmp_path / "two", annotations=source / "images" / "1.png", quiet=True)
+    for name in "ab":
+        (source / f"{name}.mp4").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"2 of 6 files are rejected, more than --budget=0.2 allows; most often \(2 times\): cannot be"):
+        made(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and set(rejected(tmp_path / "out.private")) == {"s/a.mp4", "s/b.mp4"}
+    assert made(source, tmp_path / "out", budget=0.5)["rejected"] == 2
 
 
-def test_check_reads_all_and_writes_nothing(tmp_path):
-    source = stills(tmp_path / "s", "12")
-    (source / "x.dcm").write_bytes(b"broken")
-    summary = prepare([source], None, check=True, quiet=True)
-    assert (summary["recordings"], summary["labelled"], summary["rejected"]) == (2, 2, 1)
-    assert [p.name for p in tmp_path.iterdir()] == ["s"]
-    assert "  s/x.dcm: x.dcm: cannot be read" in describe(summary) and "more" not in describe(summary)
-    assert describe(summary | {"table": [("a", "b")] * 25}).endswith("and 5 more")
+def test_a_full_disk_ends_it_all_and_keeps_what_is_done(tmp_path, monkeypatch):
+    source = stills(tmp_path / "s")
+    full = audit.fingerprint
+
+    def fingerprint(frame):
+        monkeypatch.undo()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(audit, "fingerprint", fingerprint)
+    with pytest.raises(UserError, match="no space is left"):
+        made(source, tmp_path / "out")
+    assert audit.fingerprint is full and not list((tmp_path / "out.private" / "parts").glob("*.partial"))
+    assert made(source, tmp_path / "out")["recordings"] == 4
 
 
 def test_what_cannot_become_a_store(tmp_path):
     source = stills(tmp_path / "s", "12")
-    for sources, out, told in (
-        ([source], None, "--out"),
-        ([source], source, "exists already"),
-        ([tmp_path / "gone"], tmp_path / "o", "gone"),
-        ([source], tmp_path / "o", "at least 3"),
-        ([source / "images"], tmp_path / "o", "no image with a mask"),
+    (tmp_path / "empty").mkdir()
+    for sources, told in (
+        ([source], "each part needs at least one"),
+        ([tmp_path / "empty"], "nothing that can be read"),
+        ([tmp_path / "gone"], "gone: there is no such"),
+        ([f"nosuch:{source}"], "before a colon, known are .*hc18"),
     ):
         with pytest.raises(UserError, match=told):
-            prepare(sources, out, quiet=True)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="nothing that can be read"):
-        prepare([tmp_path / "empty"], None, check=True, quiet=True)
-    assert not (tmp_path / "o").exists()
+            made(sources, tmp_path / "o")
+    (source / "images.zip").write_bytes(b"PK")
+    Image.fromarray(np.zeros((24, 32), np.uint8)).save(source / "images" / "black.png")
+    made(stills(source, "345678", side=(40, 40)), tmp_path / "o")
+    told = rejected(tmp_path / "o")
+    assert "an archive; unpack it" in told["s/images.zip"] and "shows nothing" in told["s/images/black.png"]
 
 
 def test_the_same_file_twice_is_read_once(tmp_path):
     source = stills(tmp_path / "s")
-    assert prepare([source, source / "images"], None, check=True, quiet=True)["recordings"] == 4
+    assert made([source, source / "images"], tmp_path / "out")["recordings"] == 4
 
 
-def test_real_stills_and_a_real_cine(tmp_path, data_root):
-    sources = [data_root / "usgra_seg", data_root / "dicom" / "examples_ybr_color.dcm"]
-    if not all(s.exists() for s in sources):
-        pytest.skip(f"{sources} are not all there")
-    summary = prepare(sources, tmp_path / "out", size=48, quiet=True)
-    store = Store.open(tmp_path / "out")
-    assert (summary["recordings"], summary["labelled"], summary["rejected"]) == (121, 120, 0)
-    assert summary["per_class"] == {"class_1": 120, "class_2": 103}
-    assert sorted(store.splits["test"]) == sorted(p.stem for p in (data_root / "usgra_seg/test/images").iterdir())
-    assert store.cines.frames[-1] == 30 and store.cines.frame_ms[-1] == pytest.approx(33.333)
-    assert json.loads((tmp_path / "out" / "store.json").read_text())["origin"] == "prepared from files of .dcm (1), .png (120)"
-    row = store.labelled[0]
-    cine = store.cines[row.cine]
-    image = recordings.read(data_root / cine.source)
-    np.testing.assert_array_equal(store.frames[cine.first], fit(next(image.frames), 48)[0])
+def test_two_at_once_are_refused(tmp_path):
+    source, seen = stills(tmp_path / "s"), []
+
+    def progress(things, total, what):
+        with pytest.raises(UserError, match="another process is preparing this store"):
+            made(source, tmp_path / "out")
+        seen.append(what)
+        return things
+
+    made(source, tmp_path / "out", progress=progress)
+    assert seen == ["recordings", "writing"]
+
+
+def test_no_name_gets_out(tmp_path):
+    (tmp_path / "v").mkdir()
+    video(tmp_path / "v" / "Doe_Jane_1.mkv", clip())
+    stills(tmp_path / "s", ["Roe_1", "Poe_2", "Moe_3"])
+    made([tmp_path / "v", tmp_path / "s"], tmp_path / "out", keep_names=False)
+    written = b"".join(p.read_bytes() for p in (tmp_path / "out").iterdir())
+    assert not any(name in written for name in (b"Doe", b"Roe", b"Poe", b"Moe"))
+    assert (tmp_path / "out.private").stat().st_mode & 0o077 == 0
+    table = Store.open(tmp_path / "out").cines
+    assert all(len(p) == 12 for p in table.patient) and len(set(table.patient)) == 4

@@ -12,18 +12,19 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from uscl.data.store import Store, StoreWriter
+from uscl.data.store import Store
+from uscl.data.writer import StoreWriter, recover
 from uscl.types import UserError
 
 SIZE, CLASSES = 8, {"organ": [1, 2], "core": [2], "rim": [3]}
 LABELLED = {0: (4, 2), 1: (0,), 2: (1, 3), 4: (0, 2), 5: (1,), 6: (0, 1)}  # cine: its labelled frames; cine 3 has none
 KILLED = """
 import os, signal, sys, numpy as np
-from uscl.data.store import StoreWriter
+from uscl.data.writer import StoreWriter
 with StoreWriter(sys.argv[1], size=8, classes={"a": [1]}) as writer:
     for n in range(9):
         writer.add(patient=n, frames=np.zeros((9, 8, 8), np.uint8), labels={0: np.ones((8, 8), np.uint8)})
-        writer.frames.file.flush()
+        writer.stacks['frames.npy'].file.flush()
         if n == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -40,6 +41,8 @@ def cines(seed=0, patients=6):
             "mm_per_pixel": float(rng.uniform(0.1, 0.3)) if number % 3 else None,
             "frame_ms": 1000 / 30 if number else float("nan"),
             "source": f'disk/a "quoted", name {number}.dcm',
+            "beam": np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 3 == number % 3 if number else None,
+            "attributes": {"view": f"a, {number}"} | ({"finding": "stone"} if number == 4 else {}),
         }
 
 
@@ -64,14 +67,16 @@ def path(written, tmp_path):
 def test_round_trip(path):
     store, given = Store.open(path), list(cines())
     assert (store.size, store.values, store.origin, store.classes, store.truth) == (SIZE, 4, "test", CLASSES, {})
-    np.testing.assert_array_equal(store.frames, np.concatenate([c["frames"] for c in given]))
-    assert isinstance(store.frames, np.memmap) and not store.frames.flags.writeable
+    np.testing.assert_array_equal(store.frames[:], np.concatenate([c["frames"] for c in given]))
+    everywhere = np.ones((SIZE, SIZE), bool)
+    np.testing.assert_array_equal(store.beams[:], [everywhere if c["beam"] is None else c["beam"] for c in given])
+    assert store.attributes == {"view": [f"a, {n}" for n in range(7)], "finding": ["", "", "", "", "stone", "", ""]}
     assert store.cines.source.tolist() == [c["source"] for c in given]
     for column in ("mm_per_pixel", "frame_ms"):  # exactly, as float64
         np.testing.assert_array_equal(store.cines[column], [np.nan if c[column] is None else c[column] for c in given])
     kept = [(n, t, label) for n, c in enumerate(given) for t, label in sorted((c["labels"] or {}).items())]
     assert list(zip(store.labelled.cine, store.labelled.frame, strict=True)) == [(n, t) for n, t, _ in kept]
-    np.testing.assert_array_equal(store.labels, [label for *_, label in kept])
+    np.testing.assert_array_equal(store.labels[:], [label for *_, label in kept])
     for n, cine in enumerate(given):
         assert (store.patient(n), store.length(n)) == (cine["patient"], len(cine["frames"]))
         np.testing.assert_array_equal([store.frame(n, t) for t in range(store.length(n))], cine["frames"])
@@ -83,16 +88,16 @@ def test_round_trip(path):
 
 def test_the_files_are_what_the_format_says(path):
     """Read with NumPy, csv and json alone."""
-    images = {name: np.load(path / name, allow_pickle=False) for name in ("frames.npy", "labels.npy")}
-    texts = {name: (path / name).read_text() for name in ("cines.csv", "labels.csv")}
+    images = {name: np.load(path / name, allow_pickle=False) for name in ("frames.npy", "labels.npy", "beams.npy")}
+    texts = {name: (path / name).read_text() for name in ("cines.csv", "labels.csv", "attributes.csv")}
     tables = {name: list(csv.DictReader(text.splitlines())) for name, text in texts.items()}
     info, splits = (json.loads((path / name).read_text()) for name in ("store.json", "splits.json"))
-    assert [(a.dtype, a.shape) for a in images.values()] == [("u1", (20, 8, 8)), ("u1", (10, 8, 8))]
+    assert [(a.dtype, a.shape) for a in images.values()] == [("u1", (20, 8, 8)), ("u1", (10, 8, 8)), ("u1", (7, 8, 8))]
     assert ",".join(tables["cines.csv"][0]) == "cine,patient,first,frames,frame_ms,mm_per_pixel,source"
     assert [int(row["first"]) for row in tables["cines.csv"]] == [0, 5, 6, 10, 12, 15, 17]
     assert [" ".join(row.values()) for row in tables["labels.csv"]][:3] == ["0 0 2", "1 0 4", "2 1 0"]
     assert tables["cines.csv"][0]["frame_ms"] == ""
-    assert (info["format"], info["version"], info["frames"], info["values"]) == ("uscl-store", 1, 20, 4)
+    assert (info["format"], info["version"], info["frames"], info["values"]) == ("uscl-store", 2, 20, 4)
     assert list(info["classes"]) == list(CLASSES) and sorted(splits) == ["test", "train", "validation"]
     digests = {name: hashlib.sha256(array.tobytes()) for name, array in images.items()}
     digests |= {name: hashlib.sha256((path / name).read_bytes()) for name in tables}
@@ -123,6 +128,32 @@ def test_patients_cines_rows(tmp_path):
         write(tmp_path / "other", splits=given | {"train": ["p0", "p1", "p2"], "test": ["p3"]})
     rows = store.rows_of(["p5", "p0"])
     assert rows.tolist() == [0, 1, 2, 8, 9] and store.patients_of_rows(rows) == ["p0"] * 3 + ["p5"] * 2
+
+
+def test_a_store_without_labels(tmp_path):
+    path = tmp_path / "store"
+    with StoreWriter(path, size=SIZE, classes={}) as writer:
+        for cine in cines():
+            writer.add(**cine | {"labels": None})
+    store = Store.open(path)
+    assert (store.values, store.classes, len(store.labelled), store.labels.shape) == (1, {}, 0, (0, SIZE, SIZE))
+    store.verify()
+
+
+def test_a_store_takes_the_place_of_another(tmp_path):
+    one = write(tmp_path / "store")
+    before = Store.open(one).checksum
+    with pytest.raises(ZeroDivisionError), StoreWriter(one, size=SIZE, classes=CLASSES, replace=True) as writer:
+        writer.add(**next(cines(1)) | {"frames": np.zeros((1 // 0, SIZE, SIZE), np.uint8)})
+    assert Store.open(one).checksum == before and os.listdir(tmp_path) == ["store"]
+    write(one, cines(1), replace=True)
+    assert Store.open(one).checksum != before and os.listdir(tmp_path) == ["store"]
+    os.rename(one, tmp_path / "store.old")  # killed between the two renames
+    recover(one)
+    assert Store.open(one).checksum != before
+    shutil.copytree(one, tmp_path / "store.old")  # killed after them
+    recover(one)
+    assert os.listdir(tmp_path) == ["store"]
 
 
 def test_memory_of_one_cine(tmp_path):
@@ -171,7 +202,7 @@ def test_what_the_writer_refuses(tmp_path, change, error, says):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("values", [[[]], [[1], [3]], [[0, 1]], [[2]], [range(1, 257)], []])
+@pytest.mark.parametrize("values", [[[]], [[1], [3]], [[0, 1]], [[2]], [range(1, 257)]])
 def test_classes_without_a_gap(tmp_path, values):
     with pytest.raises(UserError, match="classes: the classes are .* 1, 2, ... with no gap"):
         StoreWriter(tmp_path / "store", size=SIZE, classes=dict(enumerate(values)))
@@ -202,7 +233,7 @@ DAMAGES = [
     ("store.json", put(b"{"), "this is no JSON"),
     ("store.json", put(b"[1]"), r"the format is \[1\]; it must be 'uscl-store'"),
     ("store.json", js(format="zarr"), "the format is 'zarr'; it must be 'uscl-store'"),
-    ("store.json", js(version=2), "found version 2; supported is 1"),
+    ("store.json", js(version=1), "found version 1; supported is 2"),
     ("store.json", js(size=None), "'size' is None; it must be of type int"),
     ("store.json", js(classes=[1]), r"'classes' is \[1\]; it must be of type dict"),
     ("store.json", js(classes={"a": [1, 3]}), "the classes are .* with no gap"),
@@ -230,7 +261,12 @@ DAMAGES = [
     ("cines.csv", swap(b"0,p0,0,", b"0,p0,-1,"), "line 2, first: found '-1'; allowed is a whole number from 0"),
     ("cines.csv", swap(b",33.3", b",-33.3"), "line 3, frame_ms: found '-33.3.*above 0"),
     ("cines.csv", swap(b",33.3", b",fast"), "line 3, frame_ms: found 'fast"),
-    ("labels.csv", head, "there is no labelled frame"),
+    ("attributes.csv", swap(b"cine,view", b"view,cine"), "its first line is 'view,cine,finding'; it must be 'cine' and"),
+    ("attributes.csv", swap(b"view,finding", b"view,view"), "its first line is 'cine,view,view'; it must be"),
+    ("attributes.csv", swap(b"\n3,", b"\n4,"), "line 5: found '4,.*the first 3"),
+    ("attributes.csv", swap(b",stone", b""), "line 6: found .*must be 3 cells"),
+    ("attributes.csv", head, "0 lines; cines.csv has 7"),
+    ("beams.npy", npy(lambda x: x[1:]), r"found uint8 \[6, 8, 8\]; .* ask for uint8 \[7, 8, 8\]"),
     ("labels.csv", swap(b"\n1,0", b"\n2,0"), "line 3: found .*rows count from 0"),
     ("labels.csv", swap(b"\n9,6,", b"\n9,7,"), "line 11: found .*each a frame of a cine"),
     ("labels.csv", swap(b"\n0,0,2", b"\n0,0,5"), "line 2: found .*each a frame of a cine"),
@@ -259,6 +295,8 @@ def test_missing_folder(tmp_path):
     ("labels.npy", npy(lambda x: x[::-1])),
     ("cines.csv", swap(b"quoted", b"Quoted")),
     ("labels.csv", swap(b",4,0\n", b",4,1\n")),
+    ("beams.npy", npy(lambda x: 1 - x)),
+    ("attributes.csv", swap(b"stone", b"cyst")),
 ])  # fmt: skip
 def test_verify_names_the_file_that_changed(path, name, damage):
     damage(path / name)

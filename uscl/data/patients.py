@@ -2,90 +2,126 @@
 
 import csv
 import hashlib
+import math
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from uscl.data import images
-from uscl.data.recordings import Recording
-from uscl.data.splits import PARTS, by_patient
+from uscl.data.items import Item, Listing
+from uscl.data.splits import PARTS
 from uscl.types import UserError
 
 NUMBERED = re.compile(r"([^_]*\d[^_]*)_.+")  # 12_left, Patient00001_Plane3_1_of_2; but not Cov_atlas_3, where Cov is no patient
-VALIDATION = 0.1  # share of the training patients that validate, where the folders name only train and test
+TOLD = {"part": str, "mm_per_pixel": float, "frame_ms": float}  # columns of a table that mean something beside file and patient
 
 
-class Patients:
-    """Names the patient of each file, by the first that applies: a row of a table, the hash of what the file itself says, its stem.
+def new_salt() -> str:
+    return secrets.token_hex(16)
 
-    table: csv with the columns file,patient, file being the name in the store, a path below the source, a file name or a stem; None:
-    no table. salt: the secret in the hashes, new for every object: the same person has other names in another store.
+
+def pseudonym(salt: str, kind: str, text: str) -> str:
+    """12 hexadecimal digits of the SHA-256 of salt, kind and text: nobody without the salt can try names against them."""
+    return hashlib.sha256(f"{salt}/{kind}/{text}".encode()).hexdigest()[:12]
+
+
+def name(item: Item, person: str, *, salt: str, keep: bool) -> tuple[str, str]:
+    """(patient, source) as the store shows them.
+
+    The patient is the first of: what a table says, `person` (the pseudonym of what the file's own header says), the file's name.
+    keep: names are no secret, so they stay as they are; else both are pseudonyms. A file with a person in its header never shows its name.
     """
-
-    def __init__(self, table: str | Path | None, names: Iterable[str]):
-        self.salt, self.guessed = secrets.token_hex(16), 0
-        self.table = {} if table is None else _read_table(Path(table))
-        if table is not None and not any(self._row(name) for name in names):
-            raise UserError(f"{table}: none of its {len(self.table)} rows names a file of the sources; 'file' is a path or a file name")
-
-    def planned(self, name: str) -> str:
-        """From the file's name alone, `name` being the source's name and the path below it."""
-        path = Path(name)
-        numbered = NUMBERED.fullmatch(path.stem) if images.is_image(path) else None
-        return self._row(name) or (numbered[1] if numbered else path.stem)
-
-    def of(self, name: str, recording: Recording) -> tuple[str, str]:
-        """(patient, the file's name as the store may show it). Where a file can identify a person both are hashes.
-
-        `guessed` counts the recordings whose patient is only the file's name.
-        """
-        self.guessed += not self._row(name) and recording.person in ("", Path(name).stem)
-        if not recording.person:
-            return self.planned(name), name
-        return self._row(name) or self._hash(recording.person), "dicom " + self._hash(name)
-
-    def _row(self, name: str) -> str | None:
-        path = Path(name)
-        keys = (name, name.partition("/")[2], path.name, path.stem)
-        return next((self.table[key] for key in keys if key in self.table), None)
-
-    def _hash(self, text: str) -> str:
-        return hashlib.sha256(f"{self.salt}/{text}".encode()).hexdigest()[:12]
+    path = item.paths[0]
+    numbered = NUMBERED.fullmatch(path.stem) if images.is_image(path) else None
+    told = item.patient or ("" if person else numbered[1] if numbered else path.stem)
+    patient = (told if keep else pseudonym(salt, "patient", told)) if told else person
+    return patient, item.name if keep and not person else "file " + pseudonym(salt, "file", item.name)
 
 
-def _read_table(path: Path) -> dict[str, str]:
+def guessed(item: Item, person: str) -> bool:
+    """Whether nothing but the file's name says whose it is."""
+    return not item.patient and not person
+
+
+def tell(listing: Listing, table: str | Path, *, keep: Sequence[str] = ()) -> None:
+    """Puts what a csv says of each file into the listing's items: its patient, and where there are such columns part and scale.
+
+    table: columns file,patient and any others; file is a name as in rejected.csv, a path below the source, a file name or a stem.
+    keep: columns that become attributes, where the table has them. Raises UserError: no such table or columns, a file with two patients,
+    or no row that fits.
+    """
+    rows, used = _read_table(Path(table)), 0
+    for i, item in enumerate(listing.items):
+        path = item.paths[0]
+        keys = (item.name, item.name.partition("/")[2], path.name, path.stem)
+        row = next((rows[key] for key in keys if key in rows), None)
+        if row is not None:
+            used += 1
+            facts = {key: kind(row[key]) for key, kind in TOLD.items() if row.get(key)}
+            kept = {column: row[column] for column in keep if column in row}
+            listing.items[i] = replace(item, patient=row["patient"], **facts, attributes={**item.attributes, **kept})
+    if not used:
+        raise UserError(f"{table}: none of its {len(rows)} rows names a file of the sources; 'file' is a path or a file name")
+
+
+def _read_table(path: Path) -> dict[str, dict[str, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a csv file in UTF-8 ({type(error).__name__})") from error
     head = text.partition("\n")[0]
-    rows = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=head.count))
-    rows.fieldnames = [(name or "").strip().lower() for name in rows.fieldnames or []]
-    if not {"file", "patient"} <= set(rows.fieldnames):
-        raise UserError(f"{path}: its columns are {', '.join(rows.fieldnames) or 'missing'}; 'file' and 'patient' must be among them")
-    table: dict[str, str] = {}
-    for row in rows:
-        file, patient = ((row[key] or "").strip() for key in ("file", "patient"))
-        if not file or not patient or table.setdefault(file, patient) != patient:
-            raise UserError(f"{path}, line {rows.line_num}: {file!r} has patient {patient!r}; each file needs one patient, always the same")
-    return table
+    lines = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=head.count), restval="")
+    lines.fieldnames = [(column or "").strip() for column in lines.fieldnames or []]
+    lines.fieldnames = [c.lower() if c.lower() in ("file", "patient", *TOLD) else c for c in lines.fieldnames]
+    if missing := [column for column in ("file", "patient") if column not in lines.fieldnames]:
+        raise UserError(f"{path}: its columns are {', '.join(lines.fieldnames) or 'missing'}; {missing[0]!r} must be among them")
+    rows: dict[str, dict[str, str]] = {}
+    for line in lines:
+        row = {key: value.strip() for key, value in line.items() if isinstance(value, str)}
+        where = f"{path}, line {lines.line_num}"
+        if not row["file"] or not row["patient"] or rows.setdefault(row["file"], row)["patient"] != row["patient"]:
+            raise UserError(f"{where}: {row['file']!r} has patient {row['patient']!r}; each file needs one patient, always the same")
+        if row.get("part") and row["part"] not in PARTS:
+            raise UserError(f"{where}: the part is {row['part']!r}; allowed are {', '.join(PARTS)}, or nothing")
+        for key in ("mm_per_pixel", "frame_ms"):
+            if row.get(key) and not _above_zero(row[key]):
+                raise UserError(f"{where}: {key} is {row[key]!r}; allowed is a number above 0, or nothing")
+    return rows
 
 
-def deal(part_of: Mapping[str, str | None], labelled: set[str], *, seed: int) -> dict[str, list[str]]:
-    """{patient: its part, None where no folder names one}, in the order the files were met -> {part: patients}, none left out.
+def _above_zero(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
-    Without any named part `by_patient` deals; where folders name train and test but not validation, a tenth of the labelled others
-    validates. The draw looks at a patient's place in the order, not at the name, because a hashed name is another one each time.
+
+def deal(part_of: Mapping[str, str | None], labelled: set[str], *, seed: int, validation=0.1, test=0.2) -> dict[str, list[str]]:
+    """{patient: its part, None where nothing names one}, in the order the files were met -> {part: patients}, none left out.
+
+    Named parts are kept. Of the patients with labels (of all, where none has any) round(test n) test and round(validation n) validate, at
+    least one each; those in named parts count towards these numbers. Others train. Where parts were named but none validates, patients
+    named for training may be drawn for it. test=0: no more test than those named. The draw looks at a patient's place in the order, not
+    at the name: a hashed name is another one with every salt.
     """
-    fixed = {patient: part for patient, part in part_of.items() if part in ("validation", "test")}
-    alias = {f"patient {i:06d}": patient for i, patient in enumerate(part_of) if patient not in fixed}
-    split = {part: [patient for patient, where in fixed.items() if where == part] for part in PARTS}
-    if split["validation"]:
-        split["train"] = list(alias.values())
-    else:
-        shares = {"validation": VALIDATION, "test": 0.0} if fixed else {}
-        dealt = by_patient(alias, labelled=[a for a, patient in alias.items() if patient in labelled], seed=seed, **shares)
-        for part, names in dealt.items():  # by_patient deals at least one to test: that one trains, where folders chose the test
-            split["train" if fixed and part == "test" else part] += [alias[name] for name in names]
-    return {part: sorted(names) for part, names in split.items()}
+    split = {part: [patient for patient, where in part_of.items() if where == part] for part in PARTS}
+    free = [patient for patient, where in part_of.items() if where is None]
+    if not split["validation"]:
+        free += split.pop("train")
+        split["train"] = []
+    counted = [patient for patient in part_of if patient in labelled] or list(part_of)
+    drawn = [patient for patient in part_of if patient in set(free) & set(counted)]
+    drawn = [drawn[i] for i in np.random.default_rng(seed).permutation(len(drawn))]
+    for part, share in (("test", test), ("validation", validation)):
+        have = len(set(split[part]) & set(counted))
+        wanted = max(1, int(share * len(counted) + 0.5)) - have
+        wanted = max(0, min(wanted, len(drawn) - 1))  # one is left to train
+        split[part] += drawn[:wanted]
+        drawn = drawn[wanted:]
+    taken = {patient for part in PARTS for patient in split[part]}
+    split["train"] += [patient for patient in part_of if patient not in taken]
+    return {part: sorted(split[part]) for part in PARTS}

@@ -1,70 +1,140 @@
-"""What lies below the sources: recordings, masks and which image each belongs to, folders that name a split, the classes in the masks."""
+"""What lies below the sources: recordings, the marks on them, folders that name a split. Names are read here, pixels are not."""
 
-from collections import Counter
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
-from uscl.data import images, recordings
+from uscl.data import annotations, classes, images, pairing, recipes, recordings
+from uscl.data.items import Drawing, Item, Listing, Mask
 from uscl.types import UserError
 
 PART_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}
+NUMBER = re.compile(r"(.*?)(\d+)")  # a frame's file name: what the frames share, and which one it is
 
 
-@dataclass
-class File:
-    path: Path
-    name: str  # the source's own name and the path below it
-    part: str | None  # of the split, where folders say so
-    masks: list[Path] = field(default_factory=list)
+REMARK = "kept, but: "  # begins the reason of what is in the store all the same
 
 
-def find(sources: Sequence[Path], annotations: Path | None) -> tuple[list[File], list[tuple[str, str]], Counter]:
-    """The files that have a reader, in a fixed order, with their masks; masks without an image; and how many have no reader."""
-    files, table, ignored, known = [], [], Counter(), set()
-    for path in [*sources, *([] if annotations is None else [annotations])]:
+def gather(sources: Sequence[str], *, marks=None, keep=(), sequences=False, outlines=False, attribute=None) -> Listing:
+    """Everything below `sources`, each a file or a folder, or NAME:FOLDER with the name of a recipe; a file met twice counts once.
+
+    marks: a folder of masks for the images of the same names, or a file of drawings. sequences: numbered images are the frames of a cine.
+    outlines: masks are closed curves to be filled. attribute: which attribute of a drawn region is its class. keep: which facts about the
+    images, in a file of drawings, become attributes; others may hold names.
+
+    Raises UserError: a source that is not there, or sources whose classes differ.
+    """
+    marks = None if marks is None else Path(marks)
+    for path in [] if marks is None else [marks]:
         if not path.exists():
-            raise UserError(f"{path}: there is no such file or folder; give recordings or a folder of them")
-    if annotations is not None and not annotations.is_dir():
-        raise UserError(f"{annotations}: is a file; --annotations is a folder of masks, one image file for each image")
+            raise UserError(f"{path}: there is no such file or folder; annotations are a folder of masks or a file of drawings")
+    whole, known = Listing(public=True), set()
     for source in sources:
-        root = source if source.is_dir() else source.parent
-        found = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
-        found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)]
-        found = [p for p in found if annotations is None or not p.resolve().is_relative_to(annotations.resolve())]
-        masks, lonely = images.pair([p for p in found if images.is_image(p)], annotations)
-        lonely, tops = set(lonely), {p.relative_to(root).parts[0] for p in found}
-        for path in found:
-            below = path.relative_to(root)
-            name = f"{root.resolve().name}/{below.as_posix()}"
-            if path.resolve() in known:
-                continue
-            known.add(path.resolve())
-            if path in lonely:
-                table.append((name, "a mask whose image is not there; images/NAME goes with masks/NAME, or NAME with NAME_mask"))
-            elif path in masks or (not images.is_image(path) and recordings.suffix_of(path) is not None):
-                part = PART_FOLDERS.get(below.parts[0]) if {"train", "test"} <= tops else None
-                files.append(File(path, name, part, masks.get(path, [])))
-            elif not images.is_image(path):
-                ignored[path.suffix or "no suffix"] += 1
-    return files, table, ignored
+        name, _, rest = str(source).partition(":")
+        recipe = recipes.RECIPES.get(name) if rest and not Path(source).exists() else None
+        path = Path(rest if recipe else source)
+        if not path.exists():
+            hint = f"; before a colon, known are {', '.join(recipes.RECIPES)}" if rest else ""
+            raise UserError(f"{path}: there is no such file or folder; give recordings or a folder of them{hint}")
+        found = recipe(path) if recipe else find(path, masks=marks if marks and marks.is_dir() else None, outlines=outlines)
+        if sequences:
+            found.items = _sequences(found.items)
+        found.items = [item for item in found.items if item.paths[0].resolve() not in known]
+        known |= {item.paths[0].resolve() for item in found.items}
+        if whole.classes is not None and found.classes not in (None, whole.classes):
+            raise UserError(f"{path}: its classes are {found.classes}, those before {whole.classes}; a store has one set of them")
+        whole.items += found.items
+        whole.order += [name for name in found.order if name not in whole.order]
+        whole.classes = whole.classes or found.classes
+        whole.rejected += found.rejected
+        whole.ignored += found.ignored
+        whole.public &= found.public
+    if marks is not None and not marks.is_dir():
+        _attach(whole, annotations.read(marks, attribute=attribute), keep)
+        whole.classes = classes.named_classes(marks.parent) or whole.classes
+    return whole
 
 
-def classes_of(files: list[File], table: list[tuple[str, str]]) -> tuple[dict[int, int], dict[str, list[int]]]:
-    """Looks through all masks for their values, and takes files with a mask that will not do out of `files`."""
-    values, named, first = set(), {}, None
-    for file in [f for f in files if f.masks]:
-        try:
-            with recordings.told(file.masks[0]):
-                values.update(images.check_mask(file.path, file.masks).tolist())
-        except UserError as error:
-            files.remove(file)
-            table.append((file.name, str(error)))
+def find(source: Path, *, masks: Path | None, outlines=False) -> Listing:
+    """A plain file or folder. Where a folder has train/ and test/ (and perhaps validation/), these are the split; dot-files are skipped."""
+    listing, root = Listing(), source if source.is_dir() else source.parent
+    found = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)]
+    found = [p for p in found if masks is None or not p.resolve().is_relative_to(masks.resolve())]
+    masks_of, lonely = pairing.pair([p for p in found if images.is_image(p)], masks)
+    tops, named, lonely = {p.relative_to(root).parts[0] for p in found}, {}, set(lonely)
+    for path in found:
+        below = path.relative_to(root)
+        name = f"{root.resolve().name}/{below.as_posix()}"
+        if path in lonely:
+            listing.rejected.append((name, "a mask whose image is not there; images/NAME goes with masks/NAME, or NAME with NAME_mask"))
+        elif path.suffix.lower() in ARCHIVES and not path.name.lower().endswith(".nii.gz"):
+            listing.rejected.append((name, "an archive; unpack it, and its files are read"))
+        elif path in masks_of or (not images.is_image(path) and _readable(path, name, listing)):
+            part = PART_FOLDERS.get(below.parts[0]) if {"train", "test"} <= tops else None
+            paths = tuple(masks_of.get(path, ()))
+            listing.items.append(Item((path,), name, part=part, marks=(Mask(paths, outline=outlines),) if paths else ()))
+            if paths and paths[0].parent not in named:
+                named[paths[0].parent] = classes.named_classes(paths[0].parent)
+    if len({str(value) for value in named.values()}) > 1:
+        (first, one), (other, two) = list(named.items())[0], next(x for x in named.items() if x[1] != list(named.values())[0])
+        raise UserError(f"{other}: its classes are {two}, those of {first} {one}; a store has one set of them")
+    listing.classes = next(iter(named.values()), None)
+    return listing
+
+
+def _readable(path: Path, name: str, listing: Listing) -> bool:
+    try:
+        if recordings.suffix_of(path) is not None:
+            return True
+        listing.ignored.append(name)
+    except UserError as error:
+        listing.rejected.append((name, str(error)))
+    return False
+
+
+def _sequences(items: list[Item]) -> list[Item]:
+    """Images of one folder whose names differ by their last number alone become one item, in the order of the numbers."""
+    groups: dict[tuple, list[tuple[int, Item]]] = {}
+    for place, item in enumerate(items):
+        path = item.paths[0]
+        numbered = NUMBER.fullmatch(path.stem) if images.is_image(path) else None
+        key = (path.parent, numbered[1], path.suffix) if numbered else (place,)
+        groups.setdefault(key, []).append((int(numbered[2]) if numbered else 0, item))
+    joined = []
+    for group in groups.values():
+        frames = [item for _, item in sorted(group, key=lambda pair: pair[0])]
+        if len(frames) == 1:
+            joined += frames
             continue
-        folder = file.masks[0].parent
-        if folder not in named:
-            named[folder] = images.named_classes(folder)
-            first = folder if first is None else first
-            if named[folder] != named[first]:
-                raise UserError(f"{folder}: its classes are {named[folder]}, those of {first} {named[first]}; a store has one set of them")
-    return images.code(values, named.get(first))
+        first, last = frames[0], frames[-1]
+        marks = tuple(replace(mark, frame=t) for t, item in enumerate(frames) for mark in item.marks)
+        paths = tuple(item.paths[0] for item in frames)
+        joined.append(replace(first, paths=paths, name=f"{first.name} to {last.paths[0].name}", marks=marks))
+    return joined
+
+
+def _attach(listing: Listing, drawn: "annotations.Drawings", keep: Sequence[str]) -> None:
+    """Gives each drawing to the recording of its name; one that fits none, or several, is told."""
+    places: dict[str, list[int]] = {}
+    for i, item in enumerate(listing.items):
+        parts = item.name.split("/")
+        for start in range(len(parts)):
+            places.setdefault("/".join(parts[start:]), []).append(i)
+
+    def found(name: str) -> list[int]:
+        return places.get(name.lstrip("./")) or places.get(name.rpartition("/")[2], [])
+
+    listing.rejected += [(name, (REMARK if found(name) else "") + reason) for name, reason in drawn.rejected]
+    listing.order += [name for name in drawn.order if name not in listing.order]
+    for name, shapes in drawn.of.items():
+        if len(at := found(name)) != 1:
+            told = "is annotated, but there is no such image below the sources"
+            listing.rejected.append((name, f"{len(at)} images have this name, so the annotation is nobody's" if at else told))
+            continue
+        item, facts = listing.items[at[0]], drawn.facts.get(name, {})
+        attributes = {**item.attributes, **{column: facts[column] for column in keep if column in facts}}
+        marks = (Drawing(shapes, size=drawn.sizes.get(name)),) if shapes else ()
+        listing.items[at[0]] = replace(item, marks=marks, attributes=attributes)

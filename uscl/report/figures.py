@@ -49,11 +49,12 @@ class Panel:
 
 
 class Easel:
-    """Turns panels into a block of the page and a sheet under `plots/`."""
+    """Turns panels into a block of the page and a sheet under `plots`, a folder; None: no sheets."""
 
     def __init__(self, plots):
-        self.plots, self._count = Path(plots), 0
-        self.plots.mkdir(exist_ok=True)
+        self.plots, self._count = None if plots is None else Path(plots), 0
+        if self.plots is not None:
+            self.plots.mkdir(exist_ok=True)
 
     def block(self, name, panels, *, columns=2, legend=(), told=False):
         """One <figure> of several panels, and plots/NAME.png with the same panels on one sheet.
@@ -61,7 +62,8 @@ class Easel:
         legend: [(shape, colour, name)], shape one of MARKS' keys; told: the page has said it above, only the sheet needs it.
         """
         with mpl.rc_context(STYLE):
-            self._sheet(name, panels, columns, legend)
+            if self.plots is not None:
+                self._sheet(name, panels, columns, legend)
             cells = [{"svg": self._svg(panel), "caption": panel.caption, "width": panel.width} for panel in panels]
         return {"kind": "tiles" if panels[0].bare else "panels", "cells": cells, "columns": columns, "legend": [] if told else legend}
 

@@ -8,6 +8,7 @@ from uscl.report import curves, overlays, pairs, scores, tables, tissue
 from uscl.report.figures import Easel, css
 from uscl.report.folder import Folder, Missing
 
+FOOTER = "Drawn by uscl from the files of the run's folder; the figures also lie in plots/ as PNG."
 # anchor: title, the function (folder, easel) -> {"text", "blocks", "notes"?}. A new section is a new line.
 SECTIONS = {
     "data": ("Data", overlays.data),
@@ -39,20 +40,22 @@ def draw(workdir):
             content = {"missing": str(error)}
         sections.append({"anchor": anchor, "title": title, "text": "", "blocks": [], "notes": [], "missing": "", **content})
     results, config = folder.results, folder.config
-    page = _template().render(
+    page = fill(
         title=results.get("experiment") or config.get("experiment") or folder.path.resolve().name,
         scale=results.get("scale") or config.get("scale") or "",
         headline=scores.headline(results, folder.seconds),
         tiles=scores.tiles(results),
         sections=sections,
+        footer=FOOTER,
     )
     path = folder.path / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _template():
+def fill(**content):
+    """The text of a page: its title, scale, headline, tiles, sections and footer put into the template."""
     here = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["css"] = css
-    return environment.get_template("page.html")
+    return environment.get_template("page.html").render(**content)

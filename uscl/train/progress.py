@@ -1,9 +1,26 @@
 """How far a training is and how fast it goes, for a person to read."""
 import datetime
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
+
+EVERY = 10.0  # seconds between two lines where there is no terminal for a bar
+
+
+def shown(things: Iterable, total: int, what: str) -> Iterator:
+    """Passes the things on, with a bar and the time left on a terminal, and a line every ten seconds elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(things, desc=what, total=total, unit="", dynamic_ncols=True)
+        return
+    begun = told = time.monotonic()
+    for done, thing in enumerate(things, 1):
+        yield thing
+        if (now := time.monotonic()) - told > EVERY:
+            told = now
+            left = datetime.timedelta(seconds=round((now - begun) / done * (total - done)))
+            print(f"{what}: {done} of {total}, {left} left", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -21,7 +38,7 @@ class Progress:
     """
 
     def __init__(
-        self, stage: str, start: int, steps: int, *, tell: Callable, bar: bool, every: float = 10.0, clock=time.monotonic
+        self, stage: str, start: int, steps: int, *, tell: Callable, bar: bool, every: float = EVERY, clock=time.monotonic
     ):
         self.stage, self.start, self.steps, self.tell, self.every, self.clock = stage, start, steps, tell, every, clock
         self.done, self.images, self.waited = start, 0, 0.0
