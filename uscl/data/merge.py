@@ -59,7 +59,8 @@ class Plan:
             return
         files = [item.name for item, _ in self.ready]
         lines = [(x.kind, files[x.cine_a], x.frame_a, files[x.cine_b], x.frame_b) for x in leaks]
-        joined = _joined([(patients[x.cine_a], patients[x.cine_b]) for x in leaks])
+        every = audit.leaks(self.prints, cine, patients, {patient: patient for patient in patients}, self._read)
+        joined = _joined([(patients[x.cine_a], patients[x.cine_b]) for x in every])  # the next split may part any of them
         table = [(file, joined[patient]) for file, patient in zip(files, patients, strict=True) if patient in joined]
         for name_, rows in (("leaks.csv", [LEAKS, *lines]), ("together.csv", [("file", "patient"), *table])):
             with open(told / name_, "w", newline="", encoding="utf-8") as file:
