@@ -7,10 +7,9 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 from scipy import ndimage
-from scipy.spatial import ConvexHull
 
+from uscl.data import outlines
 from uscl.data.images import is_image, opened
 from uscl.data.items import Mask, Raster
 from uscl.data.recordings import told
@@ -23,8 +22,6 @@ APART = 32  # levels of a softened mask are farther apart than this, summed over
 SHARE = 1 / 5000  # of a JPEG's pixels that a level must hold in flat places to be a class
 UNSETTLED = 0.5  # of a mask's pixels at most have none of its levels; of a picture's more do
 REACH = 9  # side in pixels of the window in which a pixel of an edge looks for the regions it may belong to
-GAP = 2  # pixels by which each end of a broken outline is lengthened
-SQUARE = np.ones((2 * GAP + 1, 2 * GAP + 1), bool)
 
 
 def raster(mask: Mask, height: int, width: int) -> Raster:
@@ -48,13 +45,13 @@ def rasters(mask: Mask, height: int, width: int, frames: int) -> Iterator[tuple[
     files = [_pages(path, mask, (height, width), frames) for path in mask.paths]
     for frame, pages in enumerate(zip(*files, strict=True)):
         raw = reduce(lambda first, second: np.where(first == 0, second, first), pages)
-        found, index = np.unique(raw, return_inverse=True)
+        found, index = _distinct(raw)
         if len(found) > MOST_VALUES:
             raise UserError(f"{mask.paths[0].name}: {len(found)} distinct values; a mask holds one a class, at most {MOST_VALUES}")
         keys = {v: v if mask.values is None else mask.values[v] for v in found.tolist() if v}
         place = {key: i for i, key in enumerate(dict.fromkeys(keys.values()), 1)}
         table = np.array([place[keys[v]] if v else 0 for v in found.tolist()], np.uint8)
-        yield frame, Raster(table[index.reshape(raw.shape)], tuple(place))
+        yield frame, Raster(table[index], tuple(place))
 
 
 def _pages(path: Path, mask: Mask, size: tuple[int, int], frames: int) -> Iterator[np.ndarray]:
@@ -101,7 +98,8 @@ def _levels(path: Path, x: np.ndarray, lossy: bool, values: Mapping[int, str] | 
     """Raw values of a mask whose edges may be soft or noisy, int32 [H, W]."""
     high, low = ndimage.maximum_filter(x, (3, 3, 1)), ndimage.minimum_filter(x, (3, 3, 1))
     flat, between = (high - low).max(2) <= NOISE * lossy, ((low < x) & (x < high)).any(2)
-    found, index, weight = np.unique(_number(x), return_inverse=True, return_counts=True)
+    found, index = _distinct(_number(x))
+    weight = np.bincount(index.ravel())
     quiet, edges = (np.bincount(index.ravel(), where.ravel(), len(found)) for where in (flat, between))
     soft = (quiet == 0) & (2 * edges >= weight)  # a level of soft edges has no flat place and lies between its neighbours
     if not lossy and not soft.any():
@@ -146,47 +144,34 @@ def _nearest(x: np.ndarray, levels: np.ndarray, around: Sequence[np.ndarray] = (
 
 def _named(raw: np.ndarray, values: Mapping[int, str], exact: bool) -> np.ndarray:
     """Every raw value -> the named one that owns it, or 0."""
-    found, index = np.unique(raw, return_inverse=True)
+    found, index = _distinct(raw)
     named = np.array([0, *(v for v in values if v)])
     apart = np.abs(_channels(named, 3)[:, None] - _channels(named, 3)).sum(2) + np.diag([1 << 20] * len(named))
     distance = np.abs(_channels(found, 3)[:, None] - _channels(named, 3)).sum(2)
     owner = distance.argmin(1)
     owned = (found == named[owner]) if exact else (2 * distance.min(1) <= apart.min(1)[owner])
-    return np.where(owned, named[owner], 0)[index.reshape(raw.shape)]
+    return np.where(owned, named[owner], 0)[index]
 
 
 def _filled(path: Path, x: np.ndarray) -> np.ndarray:
     """The raw value of curves where they are and in what they enclose, 0 elsewhere, int32 [H, W]. What is filled already stays."""
     drawn = x.max(2) > x.max() / 2
-    wide = ndimage.binary_dilation(drawn, SQUARE)
-    curves, n = ndimage.label(wide, np.ones((3, 3)))
-    largest = 1 + np.argsort(-np.bincount(curves.ravel(), minlength=n + 1)[1:])[:MOST_VALUES]
-    holes = ndimage.binary_fill_holes(drawn) & ~drawn  # the widened curve may have closed them
-    filled = ndimage.binary_erosion(drawn, SQUARE, iterations=2, border_value=1)
-    inside = np.zeros(drawn.shape, bool)
-    for curve in (curves == i for i in largest):
-        if (enclosed := _enclosed(curve)).any() or filled[curve].any() or 2 * holes[curve].sum() > drawn[curve].sum():
-            inside |= curve | enclosed
-    if not inside.any() and (enclosed := _enclosed(wide)).any():  # arcs of a head that leaves the image on two sides close each other
-        inside = wide | enclosed
-    if not inside.any():
-        raise UserError(f"{path.name}: its outline encloses nothing; it must be a closed curve, with gaps of at most {2 * GAP} pixels")
+    if (inside := outlines.fill(drawn)) is None:
+        found = f"gaps of at most {2 * outlines.GAP} pixels"
+        raise UserError(f"{path.name}: its outline encloses nothing; it must be a closed curve, with {found}")
     colours, count = np.unique(_number(x)[drawn], return_counts=True)
-    return ndimage.binary_erosion(inside, SQUARE, border_value=1) * colours[count.argmax()]
+    return inside * colours[count.argmax()]
 
 
-def _enclosed(curve: np.ndarray) -> np.ndarray:
-    """The holes in a curve, bool [H, W]; if it has none and cuts the image in parts, the parts mostly inside its convex hull."""
-    parts, n = ndimage.label(~curve)
-    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    chosen = np.setdiff1d(np.arange(1, n + 1), border)
-    if not len(chosen) and n > 1:
-        points = np.argwhere(curve)[:, ::-1]
-        hull = Image.new("1", curve.shape[::-1])
-        ImageDraw.Draw(hull).polygon([tuple(xy) for xy in points[ConvexHull(points).vertices].tolist()], fill=1)
-        share = np.bincount(parts[np.asarray(hull)], minlength=n + 1) / np.bincount(parts.ravel(), minlength=n + 1)
-        chosen = 1 + np.flatnonzero(share[1:] > 0.5)
-    return np.isin(parts, chosen)
+def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(distinct values in order, which of them each pixel has), counted where they are small: to sort them takes ten times as long."""
+    if x.min(initial=0) < 0 or x.max(initial=0) > 0xFFFF:
+        found, index = np.unique(x, return_inverse=True)
+        return found, index.reshape(x.shape)
+    found = np.flatnonzero(np.bincount(x.ravel()))
+    place = np.zeros(found[-1] + 1, np.int32)
+    place[found] = np.arange(len(found))
+    return found, place[x]
 
 
 def _number(x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ only taken after a second try, in a new child. `work` must therefore bear being 
 import contextlib
 import multiprocessing
 import os
-import pickle
 import queue
 import signal
 import threading
@@ -16,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from uscl.types import UserError
@@ -154,7 +154,7 @@ def _serve(pipe: Connection, work: Callable, patience: float, memory: int) -> No
     while True:
         task = tasks.get()
         try:
-            pipe.send(_told(work, pickle.loads(task), beat, memory))  # our own parent's, and what cannot be unpickled is a bug to tell
+            pipe.send(_told(work, ForkingPickler.loads(task), beat, memory))  # our own parent's; one that cannot be loaded is a bug
         except Exception:
             pipe.send((BUG, traceback.format_exc()))
 

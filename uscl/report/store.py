@@ -15,7 +15,7 @@ from uscl.report.tables import figure, plural
 PARTS = ("train", "validation", "test")
 SHOWN = 24  # images on a contact sheet
 LOOKED_AT = 400  # frames read for the intensities, one a cine
-MOST_ROWS = 40  # of a table
+MOST_ROWS = 20  # of a table
 FOOTER = "Drawn by uscl from the store beside it. Pixels can never be proven to show no name: look at them before you pass a store on."
 
 
@@ -111,7 +111,7 @@ def _numbers(store, easel):
     panels = [
         _bars(store.cines.frames, "frames a recording"), _bars(1000 / store.cines.frame_ms, "frames a second"),
         _bars(store.cines.mm_per_pixel, "mm a pixel"), _bars(np.array([g.mean() for g in gray]), "mean gray in the beam"),
-        _bars(np.array([100 * (g == 255).mean() for g in gray]), "% saturated in the beam"),
+        _bars(np.array([100 * (g >= 250).mean() for g in gray]), "% of the beam at 250 and above"),
         _bars(np.array([100 * store.beams[int(c)].mean() for c in chosen]), "% of the square in the beam"),
     ]  # fmt: skip
     text = f"One count a recording; the gray values are of the middle frame of {plural(len(chosen), 'recording')}."
