@@ -84,7 +84,7 @@ def _decoded(path: Path, size: tuple[int, int], white: int) -> Iterator[tuple[np
             exact = image.mode == "P" or image.mode.startswith("I")
             x = np.asarray(image if exact or image.mode in ("L", "1") else image.convert("RGBA")).astype(np.int32)
             x = x[..., None] * (white if image.mode == "1" else 1) if x.ndim == 2 else x[..., :3] * (x[..., 3:] > 0)
-            if x.shape[2] == 3 and np.ptp(x, axis=2).max() <= NOISE * lossy:
+            if x.shape[2] == 3 and max(np.abs(x[..., i] - x[..., j]).max() for i, j in ((0, 1), (1, 2), (2, 0))) <= NOISE * lossy:
                 x = x[..., 1:2]
             yield x, exact or (not lossy and x.shape[2] == 1 and x.max() <= INDEX), lossy
 
