@@ -65,10 +65,10 @@ def main(_):
 
 def make(out, *, report):
     summary = prepare(
-        SOURCE.value, out, annotations=ANNOTATIONS.value, patients=PATIENTS.value, keep=KEEP.value, keep_names=KEEP_NAMES.value,
-        size=SIZE.value, seed=SEED.value, validation=VALIDATION.value, test=TEST.value, folds=FOLDS.value, every=EVERY.value,
-        most=MOST.value, processes=WORKERS.value, budget=BUDGET.value, beam=BEAM.value, sequences=SEQUENCES.value,
-        outlines=OUTLINES.value, attribute=ATTRIBUTE.value, progress=shown,
+        SOURCE.value, out, told=None if report == out else report, annotations=ANNOTATIONS.value, patients=PATIENTS.value,
+        keep=KEEP.value, keep_names=KEEP_NAMES.value, size=SIZE.value, seed=SEED.value, validation=VALIDATION.value, test=TEST.value,
+        folds=FOLDS.value, every=EVERY.value, most=MOST.value, processes=WORKERS.value, budget=BUDGET.value, beam=BEAM.value,
+        sequences=SEQUENCES.value, outlines=OUTLINES.value, attribute=ATTRIBUTE.value, progress=shown,
     )  # fmt: skip
     from uscl.report import store as page  # not above: the processes that read would load Matplotlib, too
 

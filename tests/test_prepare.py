@@ -275,10 +275,12 @@ def test_what_cannot_become_a_store(tmp_path):
         with pytest.raises(UserError, match=told):
             made(sources, tmp_path / "o")
     (source / "images.zip").write_bytes(b"PK")
+    (source / "dangling.mp4").symlink_to("nowhere")
     Image.fromarray(np.zeros((24, 32), np.uint8)).save(source / "images" / "black.png")
-    made(stills(source, "345678", side=(40, 40)), tmp_path / "o")
+    made(stills(source, "3456789abcdef", side=(40, 40)), tmp_path / "o")
     told = rejected(tmp_path / "o")
-    assert "an archive; unpack it" in told["s/images.zip"] and "shows nothing" in told["s/images/black.png"]
+    assert "a link to nothing" in told["s/dangling.mp4"] and "an archive; unpack it" in told["s/images.zip"]
+    assert "shows nothing" in told["s/images/black.png"]
 
 
 def test_the_same_file_twice_is_read_once(tmp_path):

@@ -58,7 +58,7 @@ def _write(item: Item, settings: Settings, folder: Path, beat: Callable[[], None
         if shape is None:
             raise UserError(f"{item.paths[0].name}: none of its frames decodes")
         if len(levels) == 1:
-            raise UserError(f"{item.paths[0].name}: shows nothing; every pixel of {count} frames has the value {min(levels)}")
+            raise UserError(f"{item.paths[0].name}: shows nothing; every pixel has the value {min(levels)}")
         found = watch.picture(recording.region) if settings.beam else _all_of(shape, recording.region)
         rasters, lost = _rasters(item, settings, recording.columns, shape, count, found, notes)
         if lost:

@@ -18,11 +18,12 @@ from uscl.data.store import Store
 from uscl.types import UserError
 
 REJECTED = ("path", "reason")
+NO_READER = "no reader takes such a file; read are DICOM, videos, images, NIfTI and MetaImage"
 
 
 def prepare(
     sources, out, *, annotations=None, patients=(), keep=(), size=192, seed=0, validation=0.1, test=0.2, folds=0, every=1, most=None,
-    processes=None, budget=0.2, beam=True, sequences=False, outlines=False, attribute=None, keep_names=False, progress=None,
+    processes=None, budget=0.2, beam=True, sequences=False, outlines=False, attribute=None, keep_names=False, told=None, progress=None,
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the store `out` of every recording below `sources`, or brings it up to date: a file read before is not read again.
 
@@ -39,6 +40,7 @@ def prepare(
       budget: share of the files that may be rejected before there is no store.
       beam: False keeps everything around the picture, text included.
       keep_names: patients and files keep their names; for data without secrets.
+      told: folder for the lists of what is wrong, where there is no store to put them in; None: STORE.private.
       progress: (things, total, what) -> the same things, shown as they pass.
 
     Returns: counts "recordings", "frames", "patients", "labelled", "new" (read now), "guessed" (patients known by their file's name alone),
@@ -54,7 +56,8 @@ def prepare(
     for table in patients:
         tell(listing, table, keep=keep)
     if not listing.items:
-        raise UserError(_nothing(sources, listing))
+        first = f"; the first: {listing.rejected[0][1]}" if listing.rejected else ""
+        raise UserError(f"{_named(sources)}: holds nothing that can be read; {len(listing.ignored)} files have no reader{first}")
     if missing := set(keep) - {column for item in listing.items for column in item.attributes}:
         raise UserError(f"--keep: no table and no file of drawings has the column {min(missing)!r}")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -69,14 +72,13 @@ def prepare(
         table = list(listing.rejected)
         ready, fresh = _ready(listing, settings, private, processes, table, progress)
         before = Store.open(out).splits if private.lines else None
-        try:
-            _within(budget, sources, len(ready), table, listing)
-            dealing = {"seed": seed, "validation": validation, "test": test, "folds": folds}
-            kept = [(item, part) for item, part, _ in ready]
-            plan = Plan(kept, listing, salt=private.salt, keep_names=keep_names, before=before, told=private.folder, **dealing)
-        except UserError:
-            _write_table(private.folder / "rejected.csv", table)
-            raise
+        told = private.folder if told is None else Path(told)
+        told.mkdir(exist_ok=True)
+        _write_table(told / "rejected.csv", table)
+        _within(budget, sources, len(ready), table, told)
+        dealing = {"seed": seed, "validation": validation, "test": test, "folds": folds}
+        kept = [(item, part) for item, part, _ in ready]
+        plan = Plan(kept, listing, salt=private.salt, keep_names=keep_names, before=before, told=told, **dealing)
         digest = plan.digest([key for _, _, key in ready])
         if private.head.get("plan") != digest:
             head = {"plan": digest, "settings": settings_shown, "codes": list(plan.codes.items())}
@@ -86,7 +88,7 @@ def prepare(
         private.finish()
         for item, part, _ in ready:
             table += [(item.name, REMARK + note) for note in part.facts["notes"]]
-        _write_table(out / "rejected.csv", [*table, *((name, "no reader takes such a file") for name in listing.ignored)])
+        _write_table(out / "rejected.csv", [*table, *((name, NO_READER) for name in listing.ignored)])
         return _summary(plan, listing, table, fresh)
 
 
@@ -120,22 +122,18 @@ def _ready(listing: Listing, settings: Settings, private: Private, processes, ta
     return ready, len(todo) - len(reasons)
 
 
-def _within(budget: float, sources, kept: int, table: list[tuple[str, str]], listing: Listing) -> None:
-    if not kept:
-        listing.rejected = table
-        raise UserError(_nothing(sources, listing))
+def _within(budget: float, sources, kept: int, table: list[tuple[str, str]], told: Path) -> None:
+    """Raises UserError where too much is rejected for this to be the folder the user meant."""
     reasons = [reason for _, reason in table if not reason.startswith(REMARK)]
-    if len(reasons) > budget * (kept + len(reasons)):
-        often = Counter(reason.partition(": ")[2] or reason for reason in reasons).most_common(1)[0]
-        raise UserError(
-            f"{', '.join(map(str, sources))}: {len(reasons)} of {kept + len(reasons)} files are rejected, more than --budget={budget:g} "
-            f"allows; most often ({often[1]} times): {often[0]}"
-        )
+    if not kept or len(reasons) > budget * (kept + len(reasons)):
+        often, times = Counter(reason.partition(": ")[2] or reason for reason in reasons).most_common(1)[0]
+        over = f"{len(reasons)} of {kept + len(reasons)} files are rejected, more than --budget={budget:g} allows"
+        found = over if kept else "holds nothing that can be read"
+        raise UserError(f"{_named(sources)}: {found}; most often ({times} times): {often}; all are in {told / 'rejected.csv'}")
 
 
-def _nothing(sources, listing: Listing) -> str:
-    told = f"the first: {listing.rejected[0][1]}" if listing.rejected else f"{len(listing.ignored)} files have no reader"
-    return f"{', '.join(map(str, sources))}: holds nothing that can be read; {told}"
+def _named(sources) -> str:
+    return ", ".join(map(str, sources))
 
 
 def _shown(settings: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def gather(sources: Sequence[str], *, marks=None, keep=(), sequences=False, outl
 def find(source: Path, *, masks: Path | None, outlines=False) -> Listing:
     """A plain file or folder. Where a folder has train/ and test/ (and perhaps validation/), these are the split; dot-files are skipped."""
     listing, root = Listing(), source if source.is_dir() else source.parent
-    found = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    found = sorted(p for p in source.rglob("*") if not p.is_dir()) if source.is_dir() else [source]
     found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)]
     found = [p for p in found if masks is None or not p.resolve().is_relative_to(masks.resolve())]
     masks_of, lonely = pairing.pair([p for p in found if images.is_image(p)], masks)
@@ -68,7 +68,9 @@ def find(source: Path, *, masks: Path | None, outlines=False) -> Listing:
     for path in found:
         below = path.relative_to(root)
         name = f"{root.resolve().name}/{below.as_posix()}"
-        if path in lonely:
+        if not path.is_file():
+            listing.rejected.append((name, "a link to nothing, or no file that can be read"))
+        elif path in lonely:
             listing.rejected.append((name, "a mask whose image is not there; images/NAME goes with masks/NAME, or NAME with NAME_mask"))
         elif path.suffix.lower() in ARCHIVES and not path.name.lower().endswith(".nii.gz"):
             listing.rejected.append((name, "an archive; unpack it, and its files are read"))
