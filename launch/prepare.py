@@ -53,6 +53,8 @@ def main(_):
         missing = "--source" if not SOURCE.value else "--out"
         raise UserError(f"{missing}: is not given; needed are --source=PATH, a file or folder of recordings, and --out=STORE")
     out = Path(OUT.value)
+    if out.name in ("", ".."):
+        raise UserError(f"--out: {OUT.value!r} is a folder that is there already; name a new one, such as --out=STORE")
     if EXPORT.value:
         print(f"{nnunet.export(Store.open(SOURCE.value[0]), out)}: written")
     elif CHECK.value:

@@ -10,8 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made import clip, still, stills, video
+from made import clip, made, still, stills, video
+
+from uscl.data.store import Store
 
 KILLS = 10
 # Children are forked from one process that has imported everything. A child counts what it does to the file system and, at the given
@@ -43,7 +46,7 @@ def run(source, out, deadline):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 def begin(out, start):
-    for end in ("", ".private", ".partial", ".old"):
+    for end in ("", ".private", ".partial", ".replaced"):
         shutil.rmtree(str(out) + end, ignore_errors=True)
         if start and end in ("", ".private"):
             shutil.copytree(start + end, str(out) + end)
@@ -127,3 +130,67 @@ def test_the_command_and_its_workers_killed_by_the_clock(source, tmp_path):
     for name in names:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "reference" / name).read_bytes(), name
     assert json.loads((tmp_path / "out" / "store.json").read_text())["frames"] == 22
+
+
+def stopped(source, out, monkeypatch, where):
+    """`prepare` that ends, as by a kill, when the file named `where` is about to be put in its place."""
+    replace = os.replace
+
+    def stop(old, new):
+        if Path(new).name == where and not str(old).endswith(".partial"):
+            raise SystemExit("killed")
+        replace(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(SystemExit):
+            made(source, out)
+
+
+@pytest.mark.parametrize("where", ["prepared.npy", "prepared.jsonl"])
+def test_killed_while_the_notes_come_into_force(tmp_path, monkeypatch, where):
+    source, out, private = stills(tmp_path / "s", "12345678"), tmp_path / "out", tmp_path / "out.private"
+    made(source, out)
+    still(source, "9")
+    stopped(source, out, monkeypatch, where)
+    still(source, "x")  # and before the next run the source has changed again, and that one is killed while it writes
+    with pytest.raises(ZeroDivisionError):
+        made(source, out, progress=lambda things, total, what: 1 / (what != "writing") and things)
+    assert made(source, out)["recordings"] == 10
+    assert made(source, out)["new"] == 0
+    assert np.load(private / "prepared.npy").shape == (10, 40) and not list(private.glob("next.*"))
+
+
+def test_notes_on_a_store_that_never_was_are_not_believed(tmp_path):
+    source, out = stills(tmp_path / "s", "12345678"), tmp_path / "out"
+    made(source, out)
+    checksum = Store.open(out).checksum
+    still(source, "9")
+    with pytest.raises(ZeroDivisionError):
+        made(source, out, progress=lambda things, total, what: 1 / (what != "writing") and things)
+    for place in ("images", "masks"):
+        (source / place / "9.png").unlink()
+    for _ in range(2):
+        assert made(source, out)["new"] == 0 and Store.open(out).checksum == checksum
+
+
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_done(tmp_path):
+    source = tmp_path / "s"
+    stills(source, "1234")
+    for name in "abcdef":
+        video(source / f"{name}.mkv", clip(300, 64, 64))
+    program = Path(__file__).parent.parent / "launch" / "prepare.py"
+    command = [sys.executable, program, f"--source={source}", f"--out={tmp_path / 'out'}", "--size=16", "--workers=1"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    parts, begun = tmp_path / "out.private" / "parts", time.monotonic()
+    while not [p for p in parts.glob("*") if p.suffix != ".partial"] and time.monotonic() - begun < 60:
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(30) == 130 and "Traceback" not in running.stderr.read()
+    kept = [p.name for p in parts.iterdir() if p.suffix != ".partial"]
+    assert kept and not (tmp_path / "out").exists()
+    with pytest.raises(ProcessLookupError):  # nobody of its group is left, once the system has swept up
+        while time.monotonic() - begun < 90:
+            os.killpg(running.pid, 0)
+            time.sleep(0.05)
+    assert made(source, tmp_path / "out", beam=True, keep_names=False)["new"] == 10 - len(kept)

@@ -1,6 +1,7 @@
 """Whose a recording is: what names a patient, what a table may say, and how patients are dealt to the parts of a split."""
 
 import hashlib
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,22 @@ def test_who_comes_later_does_not_move_those_there():
 @pytest.mark.parametrize(("count", "expected"), [(1, [1, 0, 0]), (2, [1, 0, 1]), (3, [1, 1, 1])])
 def test_one_is_left_to_train(count, expected):
     assert sizes(deal(dict.fromkeys(map(str, range(count))), set(), seed=0)) == expected
+
+
+def test_an_accent_is_one_letter_or_two(tmp_path):
+    apart, together = (unicodedata.normalize(form, "Müller") for form in ("NFD", "NFC"))
+    assert apart != together
+    for there, told in ((apart, together), (together, apart)):
+        (tmp_path / "who.csv").write_text(f"file,patient\n{told}.png,m\n", encoding="utf-8")
+        tell(found := listing(f"{there}.png", "b.png"), tmp_path / "who.csv")
+        assert [i.patient for i in found.items] == ["m", ""]
+
+
+def test_nobody_of_the_store_is_drawn_to_validate_later():
+    for seed in range(5):
+        split = deal({"a": "train", "b": "test", "new": None}, set(), seed=seed, stay={"a", "b"})
+        assert split == {"train": ["a", "new"], "validation": [], "test": ["b"]}  # the last of those drawn trains
+        split = deal({"a": "train", "b": "test", "new": None, "other": None}, set(), seed=seed, stay={"a", "b"})
+        assert sizes(split) == [2, 1, 1] and "a" in split["train"]
+        assert sizes(deal({"a": "train", "b": "train", "c": "test"}, set(), seed=seed, stay={"a", "b", "c"})) == [2, 0, 1]
+        assert sizes(deal({"a": "train", "b": "train", "c": "test"}, set(), seed=seed)) == [1, 1, 1]

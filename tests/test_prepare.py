@@ -1,7 +1,10 @@
 """From sources to a store: what goes in, what is left out and told, what a second run reads, and what must never get out."""
 
 import csv
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +14,14 @@ import pytest
 from made import bands, clip, made, still, stills, video
 from PIL import Image
 
-from uscl.data import audit
+from uscl.data import audit, making, merge, parts
+from uscl.data import prepare as prepare_module
 from uscl.data.fit import fit, fit_label
+from uscl.data.items import Drawing, Item, Mask, Shape
+from uscl.data.parts import Settings
 from uscl.data.store import Store
 from uscl.data.summary import describe
+from uscl.data.writer import StoreWriter
 from uscl.types import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +78,7 @@ def test_the_command_tells_mistakes_in_one_line(tmp_path):
         ([f"--source={tmp_path / 'missing'}", f"--out={tmp_path / 'o'}"], "missing: there is no such file"),
         ([f"--out={tmp_path / 'o'}"], "--source"),
         ([f"--source={tmp_path}"], "--out"),
+        ([f"--source={tmp_path}", "--out=.", "--check"], "--out: '.' is a folder that is there already"),
         ([f"--source={tmp_path}", "--size=banana"], "banana"),
         ([f"--source={tmp_path}", "stray"], "stray"),
     ):
@@ -311,3 +319,276 @@ def test_no_name_gets_out(tmp_path):
     assert (tmp_path / "out.private").stat().st_mode & 0o077 == 0
     table = Store.open(tmp_path / "out").cines
     assert all(len(p) == 12 for p in table.patient) and len(set(table.patient)) == 4
+
+
+def test_a_part_is_known_by_all_that_it_was_made_of(tmp_path, monkeypatch):
+    files = [tmp_path / name for name in ("a.png", "b.png", "m.png")]
+    for file in files:
+        file.write_bytes(b"12345")
+        os.utime(file, (5, 5))
+    image, other, mask = files
+    box = np.array([[0.0, 0], [9, 0], [9, 9]])
+
+    def drawn(name="x", rings=(box,), runs=None, frame=0, size=None):
+        return Item((image,), "s/a.png", marks=(Drawing((Shape(name, rings, runs),), frame, size),))
+
+    def masked(frame=0, values=None, outline=False, path=mask):
+        return Item((image,), "s/a.png", marks=(Mask((path,), frame, values, outline),))
+
+    def known(item, **settings):
+        return parts.key(item, Settings(**{"size": 16, "salt": "s", **settings}))
+
+    bare = Item((image,), "s/a.png")
+    keys = [known(bare, **how) for how in ({}, {"size": 24}, {"every": 2}, {"most": 3}, {"beam": False}, {"salt": "t"})]
+    keys += [known(x) for x in (Item((image,), "t/a.png"), Item((other,), "s/a.png"), Item((image, other), "s/a.png"))]
+    keys += [known(x) for x in (drawn(), drawn("y"), drawn(rings=(box + 1,)), drawn(runs=(1, 2)), drawn(frame=1), drawn(size=(9, 9)))]
+    keys += [known(x) for x in (masked(), masked(1), masked(None), masked(0, {1: "a"}), masked(0, {1: "b"}), masked(outline=True))]
+    os.utime(mask, ns=(5, 5_000_000_001))
+    keys += [known(masked())]
+    mask.write_bytes(b"1234567")
+    os.utime(mask, (5, 5))
+    keys += [known(masked())]
+    assert known(bare) == keys[0] and known(drawn()) == keys[9]
+    os.utime(image, (6, 6))
+    keys += [known(bare)]
+    image.write_bytes(b"123456")
+    os.utime(image, (5, 5))
+    keys += [known(bare)]
+    monkeypatch.setattr(parts, "VERSION", parts.VERSION + 1)
+    keys += [known(bare)]
+    assert len(set(keys)) == len(keys) == 26 and {len(key) for key in keys} == {32}
+    facts = [Item((image,), "s/a.png", patient="p", part="test", mm_per_pixel=1.0, frame_ms=2.0, attributes={"a": "b"})]
+    assert known(facts[0]) == keys[-1]  # what a table tells is not in the pixels
+
+
+def test_what_one_run_left_undone_is_no_part_of_another(tmp_path):
+    source = stills(tmp_path / "s")
+    (source / "a.mp4").write_bytes(b"broken")
+    with pytest.raises(UserError, match="1 of 5 files are rejected"):
+        made(source, tmp_path / "out", budget=0.19)
+    assert len(list((tmp_path / "out.private" / "parts").iterdir())) == 4
+    summary = made(source, tmp_path / "out", size=24, budget=0.2)  # just so many are allowed
+    assert (summary["new"], Store.open(tmp_path / "out").size) == (4, 24)
+
+
+def test_what_was_made_before_a_stop_is_not_made_again(tmp_path, monkeypatch):
+    source = stills(tmp_path / "s")
+    (source / "a.mp4").write_bytes(b"broken")
+    with pytest.raises(UserError):
+        made(source, tmp_path / "out", budget=0.1)
+    (source / "a.mp4").unlink()
+    monkeypatch.setattr(making, "make", lambda task, beat: pytest.fail(f"{task[0].name} is made again"))
+    assert made(source, tmp_path / "out")["recordings"] == 4 and not (tmp_path / "out.private" / "parts").exists()
+    assert made(source, tmp_path / "out")["new"] == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "kept", "rejected"), [(0.29, 71, 29), (0.57, 43, 57), (0.07, 93, 7), (0.2, 4, 1), (0.0, 1, 0), (1.0, 1, 9)]
+)
+def test_the_budget_may_be_spent_to_the_last(tmp_path, budget, kept, rejected):
+    table = [("x", "x.dcm: bad")] * rejected + [("y", "kept, but: with a remark")] * 50
+    prepare_module._within(budget, ["s"], kept, table, tmp_path)
+    if budget < 1:
+        with pytest.raises(UserError, match=rf"^s: {rejected + 1} of .*\({rejected + 1} times\): bad; all are in {tmp_path}/rejected.csv$"):
+            prepare_module._within(budget, ["s"], kept, [*table, ("x", "x.dcm: bad")], tmp_path)
+    with pytest.raises(UserError, match="^s, t: holds nothing that can be read; most often"):
+        prepare_module._within(1.0, ["s", "t"], 0, [("x", "x.dcm: bad")], tmp_path)
+
+
+def test_a_table_alone_brings_the_store_up_to_date_and_reads_nothing(tmp_path):
+    source, out = tmp_path / "s", tmp_path / "out"
+    source.mkdir()
+    for name in "abcdefg":
+        video(source / f"{name}.mkv", clip(5, 24, 32))
+    made(source, out, every=2)
+    first = Store.open(out)
+    marker = out / "not of the store"
+    marker.touch()
+    inode = (out / "store.json").stat().st_ino
+    made(source, out, every=2)
+    assert (out / "store.json").stat().st_ino == inode  # nothing was written at all
+    table, rows = tmp_path / "who.csv", [f"{n}.mkv,{n}" for n in "abcdefg"]
+    for head, tail, column, truth in (
+        ("mm_per_pixel", "0.2", "mm_per_pixel", [0.4] + [np.nan] * 6),  # 32 pixels became 16
+        ("frame_ms", "50", "frame_ms", [100] + [80] * 6),  # every other frame of 50 and of 40 ms
+        ("diagnosis", "stone", "diagnosis", ["stone"] + [""] * 6),
+    ):
+        table.write_text("\n".join([f"file,patient,{head}", f"{rows[0]},{tail}", *(f"{row}," for row in rows[1:])]) + "\n")
+        before, keep = Store.open(out), ["diagnosis"] if head == "diagnosis" else []
+        assert made(source, out, every=2, patients=[table], keep=keep)["new"] == 0
+        store = Store.open(out)
+        found = store.attributes[column] if column == "diagnosis" else store.cines[column].tolist()
+        assert found == truth if column == "diagnosis" else np.allclose(found, truth, equal_nan=True)
+        assert store.checksum != before.checksum and (store.frames[:] == first.frames[:]).all()
+        store.verify()
+    assert marker.exists()  # and is not lost with the store that was replaced
+    here = first.splits["train"][0]
+    table.write_text("file,patient,part\n" + "".join(f"{n}.mkv,{n},{'test' if n == here else ''}\n" for n in "abcdefg"))
+    made(source, out, every=2, patients=[table])
+    assert here in Store.open(out).splits["train"]  # who is in the store stays where it was
+    made(source, tmp_path / "other", every=2, patients=[table])
+    assert Store.open(tmp_path / "other").splits["test"] == [here]  # one is named for the test, and nobody is drawn
+    with pytest.raises(UserError, match="--keep: no table and no file of drawings has the column 'stage'"):
+        made(source, out, every=2, patients=[table], keep=["stage"])
+
+
+def test_values_are_numbered_anew_when_others_come(tmp_path):
+    source, out = stills(tmp_path / "s", "123456", values=(0, 9, 5)), tmp_path / "out"
+    made(source, out)
+    assert Store.open(out).classes == {"class_1": [1], "class_2": [2]}
+    still(source, "7", values=(0, 3, 9))
+    summary = made(source, out)
+    store = Store.open(out)
+    assert (
+        summary["new"] == 1 and summary["per_class"] == {"class_1": 1, "class_2": 6, "class_3": 7} and summary["classes"] == store.classes
+    )
+    truth = [fit_label(bands(v), 16) for v in [(0, 3, 2)] * 6 + [(0, 1, 3)]]
+    np.testing.assert_array_equal(store.labels[:], truth)
+    (source / "masks" / "classes.json").write_text('{"all": [3, 5, 9], "one": [9]}')
+    summary = made(source, out)
+    assert summary["new"] == 0 and Store.open(out).classes == {"all": [1, 2, 3], "one": [3]}
+    assert summary["per_class"] == {"all": 7, "one": 7} and "  all contains one" in describe(summary, table="x")
+
+
+def test_folds_are_kept_while_nobody_comes_and_no_other_number_is_asked_for(tmp_path):
+    source, out = stills(tmp_path / "s", "123456789"), tmp_path / "out"
+    made(source, out, folds=3)
+    splits = json.loads((out / "splits.json").read_text())
+    (one, *first), (other, *second), third = splits["folds"]
+    splits["folds"] = [[other, *first], [one, *second], third]
+    (out / "splits.json").write_text(json.dumps(splits))
+    for how in ({}, {"folds": 3}):
+        assert made(source, out, **how)["splits"]["folds"] == splits["folds"]
+    summary = made(source, out, folds=2)
+    pool = sorted(splits["train"] + splits["validation"])
+    assert len(summary["splits"]["folds"]) == 2 and sorted(sum(summary["splits"]["folds"], [])) == pool
+    assert f"folds of {len(pool) - len(pool) // 2}, {len(pool) // 2} patients" in describe(summary, table="x")
+    still(source, "x")
+    assert sum(made(source, out)["splits"]["folds"], []).count("x") == 1  # two folds, as there were
+
+
+def test_the_disk_is_full_while_the_store_is_written(tmp_path, monkeypatch):
+    source = stills(tmp_path / "s")
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        with monkeypatch.context() as patch:
+            patch.setattr(StoreWriter, "add", lambda writer, number=number, **cine: (_ for _ in ()).throw(OSError(number, "full")))
+            with pytest.raises(UserError, match=f"^{tmp_path}: no space is left on the disk; free some"):
+                made(source, tmp_path / "out")
+        with monkeypatch.context() as patch:
+            patch.setattr(audit, "fingerprint", lambda frame, number=number: (_ for _ in ()).throw(OSError(number, "full")))
+            with pytest.raises(UserError, match="parts: no space is left on the disk; free some"):
+                made(source, tmp_path / "another")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["another.private", "out.private", "s"]
+    assert made(source, tmp_path / "out")["new"] == 0
+
+
+def test_files_that_change_or_go_meanwhile_are_told(tmp_path, monkeypatch):
+    source, gather, make = stills(tmp_path / "s", "123456789"), prepare_module.gather, making.make
+
+    def listed(*sources, **how):
+        listing = gather(*sources, **how)
+        (source / "images" / "1.png").unlink()
+        return listing
+
+    monkeypatch.setattr(prepare_module, "gather", listed)
+    monkeypatch.setattr(making, "make", lambda task, beat: None if task[0].name.endswith("2.png") else make(task, beat))
+    summary = made(source, tmp_path / "out", budget=0.5)
+    assert dict(summary["table"]) == {
+        "s/images/1.png": "cannot be read (No such file or directory)",
+        "s/images/2.png": "changed while it was read",
+    }
+    assert (summary["recordings"], summary["rejected"], summary["noted"]) == (7, 2, 0)
+
+
+def test_as_many_processes_as_there_is_work_or_as_asked_for(tmp_path, monkeypatch):
+    source, asked, run_ = stills(tmp_path / "s"), [], prepare_module.workers.run
+    monkeypatch.setattr(prepare_module.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(prepare_module.workers, "run", lambda work, tasks, workers: asked.append(workers) or run_(work, tasks, workers=0))
+    for n, processes in enumerate((None, 1, 99, 0)):
+        made(source, tmp_path / f"out{n}", processes=processes)
+    assert asked == [3, 1, 4, 0]
+
+
+def test_the_private_folder_is_private_and_its_secret_lasts(tmp_path):
+    source, out, private = stills(tmp_path / "s"), tmp_path / "out", tmp_path / "out.private"
+    private.mkdir(mode=0o777)
+    made(source, out, keep_names=False)
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert {(private / name).stat().st_mode & 0o777 for name in ("salt", "prepared.jsonl")} == {0o600}
+    assert sorted(p.name for p in private.iterdir()) == ["lock", "prepared.jsonl", "prepared.npy", "rejected.csv", "salt"]
+    salt, checksum = (private / "salt").read_text(), Store.open(out).checksum
+    assert len(salt.strip()) == 32
+    shutil.rmtree(out)
+    made(source, out, keep_names=False)
+    assert (private / "salt").read_text() == salt and Store.open(out).checksum == checksum
+    shutil.rmtree(private)
+    shutil.rmtree(out)
+    made(source, out, keep_names=False)
+    assert (private / "salt").read_text() != salt and Store.open(out).checksum != checksum
+
+
+def test_what_is_linked_by_others_is_joined_too():
+    joined = merge._joined([("d", "c"), ("a", "b"), ("f", "e"), ("c", "b"), ("f", "f")])
+    assert joined == dict.fromkeys("abcd", "with a") | dict.fromkeys("ef", "with e")
+
+
+def test_levels_within_four_of_the_first_are_one():
+    levels = merge._levels({126: None, 130: None, 131: None, 250: None, "drawn": None, 0x010203: None, 0x010204: None, 254: None})
+    assert levels == {126: 126, 130: 126, 131: 131, 250: 250, 254: 250, "drawn": "drawn", 0x010203: 0x010203, 0x010204: 0x010204}
+
+
+def test_levels_are_only_joined_where_all_masks_are_jpeg(tmp_path):
+    source = stills(tmp_path / "s", "123456", values=(0, 126), side=(64, 64))
+    for n in "12345":
+        mask = source / "masks" / f"{n}.png"
+        Image.fromarray(np.asarray(Image.open(mask)) // 126 * np.uint8(126 + 4 * (n > "3"))).save(mask)
+    made(source, tmp_path / "png")
+    assert Store.open(tmp_path / "png").classes == {"class_1": [1], "class_2": [2]}
+    for n in "12345":
+        mask = source / "masks" / f"{n}.png"
+        Image.open(mask).save(mask.with_suffix(".jpeg"), quality=95)
+        mask.unlink()
+    made(source, tmp_path / "both")
+    assert len(Store.open(tmp_path / "both").classes) == 2
+    (source / "masks" / "6.png").unlink()
+    made(source, tmp_path / "jpeg")
+    assert Store.open(tmp_path / "jpeg").classes == {"class_1": [1]}
+
+
+def test_where_the_store_cannot_be(tmp_path, monkeypatch):
+    source = stills(tmp_path / "s")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "there").mkdir()
+    for out, told in (("file/out", "cannot be made"), ("file", "does not tell what it was made from"), ("there", "does not tell")):
+        for _ in range(2):  # and the first try holds no lock against the second
+            with pytest.raises(UserError, match=told):
+                made(source, out)
+    assert made("s", "deep/er/out/")["recordings"] == 4 and (tmp_path / "deep" / "er" / "out" / "store.json").is_file()
+    assert made(source, tmp_path / "deep" / "er" / "out")["new"] == 0  # by another path they are the same files
+
+
+def test_the_summary_in_words(tmp_path):
+    source = stills(tmp_path / "s", [f"a{n}" for n in range(30)])
+    for n in range(22):
+        (source / f"{n:02}.zip").write_bytes(b"")
+    (source / "x.txt").touch()
+    summary = made(source, tmp_path / "out", budget=0.5)
+    lines = describe(summary, table="there.csv").splitlines()
+    assert lines[0] == "30 recordings of 30 patients, 30 frames" and lines[1] == "30 labelled frames: class_1 30, class_2 30"
+    assert lines[2].startswith("the patient of 30 recordings is known by the file's name alone")
+    assert lines[3] == "patients: train 21, validation 3, test 6" and lines[4] == "22 rejected, 0 kept with a remark, see there.csv"
+    assert lines[5].startswith("  s/00.zip: an archive") and len(lines) == 5 + 20 + 2
+    assert lines[-2:] == ["  and 2 more", "1 files without a reader, such as s/x.txt"]
+    assert [row[0] for row in csv.reader(open(tmp_path / "out" / "rejected.csv"))][-1] == "s/x.txt"
+    assert json.loads((tmp_path / "out" / "store.json").read_text())["origin"] == "prepared from files of .png (30)"
+
+
+def test_a_validation_part_emptied_by_hand_stays_empty(tmp_path):
+    source, out = tmp_path / "s", tmp_path / "out"
+    stills(source, "12345", mask=False)
+    made(source, out)
+    splits = json.loads((out / "splits.json").read_text())
+    splits = {"train": sorted(splits["train"] + splits["validation"]), "validation": [], "test": splits["test"]}
+    (out / "splits.json").write_text(json.dumps(splits))
+    assert made(source, out)["splits"] == splits

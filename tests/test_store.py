@@ -1,4 +1,5 @@
 """The store: what goes in comes out, a killed run leaves nothing that looks whole, every damage is a sentence."""
+
 import csv
 import hashlib
 import json
@@ -146,14 +147,23 @@ def test_a_store_takes_the_place_of_another(tmp_path):
     with pytest.raises(ZeroDivisionError), StoreWriter(one, size=SIZE, classes=CLASSES, replace=True) as writer:
         writer.add(**next(cines(1)) | {"frames": np.zeros((1 // 0, SIZE, SIZE), np.uint8)})
     assert Store.open(one).checksum == before and os.listdir(tmp_path) == ["store"]
+    (one / "notes").mkdir()
+    (one / "notes" / "mine.txt").write_text("not of the store")
+    (one / "truth.json").write_text("{}")
     write(one, cines(1), replace=True)
     assert Store.open(one).checksum != before and os.listdir(tmp_path) == ["store"]
-    os.rename(one, tmp_path / "store.old")  # killed between the two renames
+    assert (one / "notes" / "mine.txt").read_text() == "not of the store" and not (one / "truth.json").exists()
+    os.rename(one, tmp_path / "store.replaced")  # killed between the two renames
     recover(one)
     assert Store.open(one).checksum != before
-    shutil.copytree(one, tmp_path / "store.old")  # killed after them
+    shutil.copytree(one, tmp_path / "store.replaced")  # killed after them
+    (tmp_path / "store.replaced" / "late.txt").touch()
     recover(one)
     assert os.listdir(tmp_path) == ["store"]
+    assert (one / "late.txt").exists()
+    shutil.copytree(one, tmp_path / "store.old")  # what users call a copy of their own
+    recover(write(one, cines(), replace=True))
+    assert Store.open(tmp_path / "store.old").checksum != Store.open(one).checksum == before
 
 
 def test_memory_of_one_cine(tmp_path):

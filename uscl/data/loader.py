@@ -1,6 +1,6 @@
 """Batches from a store: a batch is a pure function of (seed, step), so that a resumed run sees what it would have seen.
 
-Rows of a batch lie cine by cine, so a host of many can read its slice: `read_cines(store, *indices(step)[:, slice])`.
+Which rows a batch has is drawn without reading a pixel, so each host of many reads its slice of them alone: `batch(step, rows=slice)`.
 """
 
 import numpy as np
@@ -72,6 +72,7 @@ class CineBatches:
     def __init__(self, store, patients, *, cines, frames, sampling, reach=5, parts=4, shortest=1, seed):
         self.store = store
         self.cines, self.frames, self.sampling, self.seed = cines, frames, sampling, seed
+        self.size = cines * frames
         self.reach, self.parts = reach, parts
         if sampling not in SAMPLINGS:
             raise UserError(f"sampling: found {sampling!r}; allowed is one of {', '.join(map(repr, SAMPLINGS))}")
@@ -94,8 +95,9 @@ class CineBatches:
         frame = np.stack([draw(rng, int(length), self.frames) for length in self.store.cines.frames[cine]])
         return np.stack([np.repeat(cine, self.frames), frame.ravel()])
 
-    def batch(self, step):
-        return read_cines(self.store, *self.indices(step))
+    def batch(self, step, *, rows=slice(None)):
+        """The batch of this step, or the rows of it that a slice names; see `read_cines`."""
+        return read_cines(self.store, *self.indices(step)[:, rows])
 
     def _neighbours(self, rng, length, count):
         anchor = _choose(rng, length, count // 2)
@@ -126,12 +128,13 @@ class LabelledBatches:
         if not len(self.rows):
             raise UserError("labelled frames: there are 0 to learn from; at least 1 is needed")
 
-    def batch(self, step):
+    def batch(self, step, *, rows=slice(None)):
+        """The batch of this step, or the rows of it that a slice names; see `read_labelled`."""
         first, skipped = divmod(step * self.size, len(self.rows))
         epochs = range(first, first + 1 + (skipped + self.size - 1) // len(self.rows))
         rngs = [np.random.default_rng(np.random.SeedSequence([self.seed, epoch])) for epoch in epochs]
         order = np.concatenate([rng.permutation(self.rows) for rng in rngs])
-        return read_labelled(self.store, order[skipped : skipped + self.size])
+        return read_labelled(self.store, order[skipped : skipped + self.size][rows])
 
 
 def all_rows(store, rows, batch):

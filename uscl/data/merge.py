@@ -26,13 +26,15 @@ class Plan:
     """All that a store will be, before a byte of it is written.
 
     ready: [(item, part)] in the order of the store. before: the splits of the store there already, whose patients stay where they are.
-    seed, shares (validation, test): of the split, as in `deal`. folds: how many, 0 for none.
+    seed, shares (validation, test): of the split, as in `deal`. folds: how many, 0 for as many as before. every: which frames were kept.
 
     Raises UserError: a patient in two parts; a leak, whose list goes to the folder `told`; splits that do not fit.
     """
 
-    def __init__(self, ready: Sequence[tuple[Item, Part]], listing: Listing, *, salt, keep_names, before, told, seed, folds, **shares):
-        self.ready = ready
+    def __init__(
+        self, ready: Sequence[tuple[Item, Part]], listing: Listing, *, salt, keep_names, before, told, seed, folds, every=1, **shares
+    ):
+        self.ready, self.every = ready, every
         keep = keep_names or listing.public
         self.names = [name(item, part.facts["person"], salt=salt, keep=keep) for item, part in ready]
         self.guessed = sum(guessed(item, part.facts["person"]) for item, part in ready)
@@ -41,13 +43,15 @@ class Plan:
         labelled = {patient for patient, (_, part) in zip(patients, ready, strict=True) if part.facts["labelled"]}
         part_of = _parts(ready, patients, before)
         named = any(item.part == "test" for item, _ in ready)
-        self.splits = deal(part_of, labelled, seed=seed, **shares | ({"test": 0.0} if named else {}))
+        there = {patient for part in splits.PARTS for patient in (before or {}).get(part, [])}
+        self.splits = deal(part_of, labelled, seed=seed, stay=there, **shares | ({"test": 0.0} if named else {}))
         learning = [p for part in ("train", "validation") for p in self.splits[part]]
         folds = folds or len((before or {}).get("folds", []))
         if folds:
             self.splits["folds"] = splits.by_fold(learning, labelled & set(learning), k=folds, seed=seed)
-            if before and {p for fold in before.get("folds", []) for p in fold} == {p for fold in self.splits["folds"] for p in fold}:
-                self.splits["folds"] = before["folds"]  # perhaps edited by hand, and nobody has come or gone
+            dealt = (before or {}).get("folds", [])
+            if len(dealt) == folds and {p for fold in dealt for p in fold} == {p for fold in self.splits["folds"] for p in fold}:
+                self.splits["folds"] = dealt  # perhaps edited by hand, and nobody has come or gone
         self.prints = np.concatenate([part.prints for _, part in ready])
         self.first = np.cumsum([0, *(part.facts["frames"] for _, part in ready)])
         self._audit(patients, told)
@@ -75,7 +79,7 @@ class Plan:
         """What the index says of cine i."""
         item, part = self.ready[i]
         mm = part.facts["mm"] if math.isnan(item.mm_per_pixel) else item.mm_per_pixel
-        ms = part.facts["frame_ms"] if math.isnan(item.frame_ms) else item.frame_ms
+        ms = part.facts["frame_ms"] if math.isnan(item.frame_ms) else self.every * item.frame_ms
         patient, source = self.names[i]
         told = {"mm_per_pixel": mm * part.facts["scale"], "frame_ms": ms, "attributes": dict(item.attributes)}
         return {"patient": patient, "source": source, **told}

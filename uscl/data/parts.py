@@ -13,7 +13,7 @@ from uscl.data.index import open_pixels
 from uscl.data.items import Drawing, Item, Mask
 from uscl.data.pixels import Pixels
 
-VERSION = 1  # of what `uscl.data.making` does; another number makes old parts worthless
+VERSION = 2  # of what `uscl.data.making` does; another number makes old parts worthless
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import hashlib
 import math
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,11 @@ TOLD = {"part": str, "mm_per_pixel": float, "frame_ms": float}  # columns of a t
 
 def new_salt() -> str:
     return secrets.token_hex(16)
+
+
+def composed(name: str) -> str:
+    """A name as most systems write it; macOS takes letters with accents apart, so that one name would be two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def pseudonym(salt: str, kind: str, text: str) -> str:
@@ -58,7 +64,7 @@ def tell(listing: Listing, table: str | Path, *, keep: Sequence[str] = ()) -> No
     for i, item in enumerate(listing.items):
         path = item.paths[0]
         keys = (item.name, item.name.partition("/")[2], path.name, path.stem)
-        row = next((rows[key] for key in keys if key in rows), None)
+        row = next((rows[key] for key in map(composed, keys) if key in rows), None)
         if row is not None:
             used += 1
             facts = {key: kind(row[key]) for key, kind in TOLD.items() if row.get(key)}
@@ -82,7 +88,7 @@ def _read_table(path: Path) -> dict[str, dict[str, str]]:
     rows: dict[str, dict[str, str]] = {}
     for line in lines:
         row = {key: value.strip() for key, value in line.items() if isinstance(value, str)}
-        where = f"{path}, line {lines.line_num}"
+        row["file"], where = composed(row["file"]), f"{path}, line {lines.line_num}"
         if not row["file"] or not row["patient"] or rows.setdefault(row["file"], row)["patient"] != row["patient"]:
             raise UserError(f"{where}: {row['file']!r} has patient {row['patient']!r}; each file needs one patient, always the same")
         if row.get("part") and row["part"] not in PARTS:
@@ -100,19 +106,21 @@ def _above_zero(text: str) -> bool:
         return False
 
 
-def deal(part_of: Mapping[str, str | None], labelled: set[str], *, seed: int, validation=0.1, test=0.2) -> dict[str, list[str]]:
+def deal(
+    part_of: Mapping[str, str | None], labelled: set[str], *, seed: int, validation=0.1, test=0.2, stay: Set[str] = frozenset()
+) -> dict[str, list[str]]:
     """{patient: its part, None where nothing names one}, in the order the files were met -> {part: patients}, none left out.
 
     Named parts are kept. Of the patients with labels (of all, where none has any) round(test n) test and round(validation n) validate, at
     least one each; those in named parts count towards these numbers. Others train. Where parts were named but none validates, patients
-    named for training may be drawn for it. test=0: no more test than those named. The draw looks at a patient's place in the order, not
-    at the name: a hashed name is another one with every salt.
+    named for training may be drawn for it, but for those of `stay`, whom a store has already. test=0: no more test than those named. The
+    draw looks at a patient's place in the order, not at the name: a hashed name is another one with every salt.
     """
     split = {part: [patient for patient, where in part_of.items() if where == part] for part in PARTS}
     free = [patient for patient, where in part_of.items() if where is None]
     if not split["validation"]:
-        free += split.pop("train")
-        split["train"] = []
+        free += [patient for patient in split["train"] if patient not in stay]
+        split["train"] = [patient for patient in split["train"] if patient in stay]
     counted = [patient for patient in part_of if patient in labelled] or list(part_of)
     drawn = [patient for patient in part_of if patient in set(free) & set(counted)]
     drawn = [drawn[i] for i in np.random.default_rng(seed).permutation(len(drawn))]

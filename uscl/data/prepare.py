@@ -18,7 +18,8 @@ from uscl.data.store import Store
 from uscl.types import UserError
 
 REJECTED = ("path", "reason")
-NO_READER = "no reader takes such a file; read are DICOM, videos, images, NIfTI and MetaImage"
+READ = "read are DICOM, videos, images, NIfTI and MetaImage"
+NO_READER = f"no reader takes such a file; {READ}"
 
 
 def prepare(
@@ -57,11 +58,10 @@ def prepare(
         tell(listing, table, keep=keep)
     if not listing.items:
         first = f"; the first: {listing.rejected[0][1]}" if listing.rejected else ""
-        raise UserError(f"{_named(sources)}: holds nothing that can be read; {len(listing.ignored)} files have no reader{first}")
+        raise UserError(f"{_named(sources)}: holds nothing that can be read; {len(listing.ignored)} files have no reader, {READ}{first}")
     if missing := set(keep) - {column for item in listing.items for column in item.attributes}:
         raise UserError(f"--keep: no table and no file of drawings has the column {min(missing)!r}")
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with Private(out) as private:
+    with making.space(out.absolute().parent), Private(out) as private:
         if private.head and private.head["settings"] != settings_shown:
             was = private.head["settings"]
             raise UserError(f"{out}: was made with {_shown(was)}, now asked for is {_shown(settings_shown)}; choose another folder")
@@ -76,7 +76,7 @@ def prepare(
         told.mkdir(exist_ok=True)
         _write_table(told / "rejected.csv", table)
         _within(budget, sources, len(ready), table, told)
-        dealing = {"seed": seed, "validation": validation, "test": test, "folds": folds}
+        dealing = {"seed": seed, "validation": validation, "test": test, "folds": folds, "every": every}
         kept = [(item, part) for item, part, _ in ready]
         plan = Plan(kept, listing, salt=private.salt, keep_names=keep_names, before=before, told=told, **dealing)
         digest = plan.digest([key for _, _, key in ready])
@@ -125,7 +125,7 @@ def _ready(listing: Listing, settings: Settings, private: Private, processes, ta
 def _within(budget: float, sources, kept: int, table: list[tuple[str, str]], told: Path) -> None:
     """Raises UserError where too much is rejected for this to be the folder the user meant."""
     reasons = [reason for _, reason in table if not reason.startswith(REMARK)]
-    if not kept or len(reasons) > budget * (kept + len(reasons)):
+    if not kept or len(reasons) / (kept + len(reasons)) > budget:
         often, times = Counter(reason.partition(": ")[2] or reason for reason in reasons).most_common(1)[0]
         over = f"{len(reasons)} of {kept + len(reasons)} files are rejected, more than --budget={budget:g} allows"
         found = over if kept else "holds nothing that can be read"
@@ -159,5 +159,3 @@ def _summary(plan: Plan, listing: Listing, table, fresh: int) -> dict[str, Any]:
         "noted": sum(reason.startswith(REMARK) for _, reason in table),
         "per_class": dict(per_class), "ignored": listing.ignored, "splits": plan.splits, "classes": plan.classes, "table": table,
     }  # fmt: skip
-
-

@@ -2,7 +2,7 @@
 
 Whoever has it can find out whether a person is in the store, so it is not handed on. It lets a second `prepare` read only what is new.
   salt            the secret                      prepared.jsonl  a head, then one line a cine: its key, file and facts
-  prints.npy      uint8 [F, 40], `audit.fingerprint` of every frame        parts/  recordings made ready, while a store is being made
+  prepared.npy    uint8 [F, 40], `audit.fingerprint` of every frame        parts/  recordings made ready, while a store is being made
 """
 
 import fcntl
@@ -31,13 +31,23 @@ class Private:
         self.parts = self.folder / "parts"
 
     def __enter__(self) -> "Private":
-        self.parts.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-        self._lock = open(self.folder / "lock", "w")
+        try:
+            self.parts.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            self._lock = open(self.folder / "lock", "w")
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be made ({error.strerror}); choose another folder for the store") from error
+        try:
+            self._open()
+        except BaseException:
+            self._lock.close()  # `with` has not begun, so nobody else does
+            raise
+        return self
+
+    def _open(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
             raise UserError(f"{self.out}: another process is preparing this store; wait for it, or choose another folder") from None
         recover(self.out)
         file = self.folder / "salt"
@@ -45,13 +55,12 @@ class Private:
             _write(file, new_salt() + "\n")
         self.salt = file.read_text(encoding="utf-8").strip()
         self.head, self.lines = self._read()
-        return self
 
     def __exit__(self, *exception) -> None:
         self._lock.close()
 
     def _read(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """What the store there was made from. Of two such files, after a kill, it is the one that names the store's plan."""
+        """What the store there was made from: of two such files, after a kill, the one that names the store's plan. The other goes."""
         if not self.out.exists():
             return {}, []
         plan = read_json(self.out / "store.json").get("plan") if (self.out / "store.json").is_file() else None
@@ -60,7 +69,11 @@ class Private:
             if file.is_file():
                 head, *lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
                 if head["plan"] == plan:
-                    self.prints = np.load(self.folder / f"{name}.npy", allow_pickle=False)
+                    if name == "next":
+                        self._promote()
+                    for end in ("jsonl", "npy"):
+                        (self.folder / f"next.{end}").unlink(missing_ok=True)  # of a store that never took its place
+                    self.prints = np.load(self.folder / "prepared.npy", allow_pickle=False)
                     return head, lines
         raise UserError(f"{self.out}: exists, and {self.folder} does not tell what it was made from; choose another folder for the store")
 
@@ -93,9 +106,14 @@ class Private:
     def finish(self) -> None:
         """The store is in its place: the notes on it are in force, and the parts have done their work."""
         if (self.folder / "next.jsonl").is_file():
-            for end in ("npy", "jsonl"):
-                os.replace(self.folder / f"next.{end}", self.folder / f"prepared.{end}")
+            self._promote()
         shutil.rmtree(self.parts)
+
+    def _promote(self) -> None:
+        """The second file last: until it moves, the first may be missing, for it is in its place already."""
+        for end in ("npy", "jsonl"):
+            if (self.folder / f"next.{end}").is_file():
+                os.replace(self.folder / f"next.{end}", self.folder / f"prepared.{end}")
 
 
 def _write(file: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from uscl.data import annotations, classes, images, pairing, recipes, recordings
 from uscl.data.items import Drawing, Item, Listing, Mask
+from uscl.data.patients import composed
 from uscl.types import UserError
 
 PART_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -18,7 +19,8 @@ REMARK = "kept, but: "  # begins the reason of what is in the store all the same
 
 
 def gather(sources: Sequence[str], *, marks=None, keep=(), sequences=False, outlines=False, attribute=None) -> Listing:
-    """Everything below `sources`, each a file or a folder, or NAME:FOLDER with the name of a recipe; a file met twice counts once.
+    """Everything below `sources`, each a file or a folder, or NAME:FOLDER with the name of a recipe; a file met twice counts once, with
+    its marks. Where two folders have one name, the later goes by the name of the folder above as well.
 
     marks: a folder of masks for the images of the same names, or a file of drawings. sequences: numbered images are the frames of a cine.
     outlines: masks are closed curves to be filled. attribute: which attribute of a drawn region is its class. keep: which facts about the
@@ -30,7 +32,7 @@ def gather(sources: Sequence[str], *, marks=None, keep=(), sequences=False, outl
     for path in [] if marks is None else [marks]:
         if not path.exists():
             raise UserError(f"{path}: there is no such file or folder; annotations are a folder of masks or a file of drawings")
-    whole, known = Listing(public=True), set()
+    whole, known, roots = Listing(public=True), {}, {}
     for source in sources:
         name, _, rest = str(source).partition(":")
         recipe = recipes.RECIPES.get(name) if rest and not Path(source).exists() else None
@@ -38,18 +40,24 @@ def gather(sources: Sequence[str], *, marks=None, keep=(), sequences=False, outl
         if not path.exists():
             hint = f"; before a colon, known are {', '.join(recipes.RECIPES)}" if rest else ""
             raise UserError(f"{path}: there is no such file or folder; give recordings or a folder of them{hint}")
-        found = recipe(path) if recipe else find(path, masks=marks if marks and marks.is_dir() else None, outlines=outlines)
+        found = recipe(path) if recipe else find(path, masks=marks, outlines=outlines)
         if sequences:
             found.items = _sequences(found.items)
-        found.items = [item for item in found.items if item.paths[0].resolve() not in known]
-        known |= {item.paths[0].resolve() for item in found.items}
+        _rename(found, path if path.is_dir() else path.parent, roots)
+        fresh = []
+        for item in found.items:
+            if (at := known.get(item.paths[0].resolve())) is None:
+                fresh.append(item)
+            elif item.marks and not whole.items[at].marks:
+                whole.items[at] = item
+        known |= {item.paths[0].resolve(): at for at, item in enumerate(fresh, len(whole.items))}
         if whole.classes is not None and found.classes not in (None, whole.classes):
             raise UserError(f"{path}: its classes are {found.classes}, those before {whole.classes}; a store has one set of them")
-        whole.items += found.items
+        whole.items += fresh
         whole.order += [name for name in found.order if name not in whole.order]
         whole.classes = whole.classes or found.classes
-        whole.rejected += found.rejected
-        whole.ignored += found.ignored
+        whole.rejected = list(dict.fromkeys([*whole.rejected, *found.rejected]))
+        whole.ignored = list(dict.fromkeys([*whole.ignored, *found.ignored]))
         whole.public &= found.public
     if marks is not None and not marks.is_dir():
         _attach(whole, annotations.read(marks, attribute=attribute), keep)
@@ -57,18 +65,43 @@ def gather(sources: Sequence[str], *, marks=None, keep=(), sequences=False, outl
     return whole
 
 
+def _rename(found: Listing, root: Path, roots: dict[str, Path]) -> None:
+    """Makes the names in a listing those of no other folder than `root`. roots: {what names begin with: the folder of that name}."""
+    root = root.resolve()
+    names = ["/".join(root.parts[-n:]) for n in range(1, len(root.parts))] or [root.name]
+    name = next(name for name in names if roots.setdefault(name, root) == root)
+
+    def longer(old: str) -> str:
+        return name + old.removeprefix(root.name) if old.startswith(root.name + "/") else old
+
+    if name != root.name:
+        found.items = [replace(item, name=longer(item.name)) for item in found.items]
+        found.rejected = [(longer(old), reason) for old, reason in found.rejected]
+        found.ignored = [longer(old) for old in found.ignored]
+
+
 def find(source: Path, *, masks: Path | None, outlines=False) -> Listing:
-    """A plain file or folder. Where a folder has train/ and test/ (and perhaps validation/), these are the split; dot-files are skipped."""
+    """A plain file or folder. Where a folder has train/ and test/ (and perhaps validation/), these are the split.
+
+    masks: a folder of masks for images of the same names; or another file, which is no recording. Dot-files and stores are skipped.
+    """
     listing, root = Listing(), source if source.is_dir() else source.parent
-    found = sorted(p for p in source.rglob("*") if not p.is_dir()) if source.is_dir() else [source]
+    found = sorted(p for p in source.rglob("*") if p.is_symlink() or not p.is_dir()) if source.is_dir() else [source]
     found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)]
     found = [p for p in found if masks is None or not p.resolve().is_relative_to(masks.resolve())]
-    masks_of, lonely = pairing.pair([p for p in found if images.is_image(p)], masks)
+    stores = {p.parent for p in found if p.name == "store.json"}
+    stores |= {p.with_name(p.name + ".private") for p in stores}
+    found = [p for p in found if p.name != classes.CLASSES_FILE and (not stores or stores.isdisjoint(p.parents))]
+    masks_of, lonely = pairing.pair([p for p in found if images.is_image(p)], masks if masks and masks.is_dir() else None)
     tops, named, lonely = {p.relative_to(root).parts[0] for p in found}, {}, set(lonely)
     for path in found:
         below = path.relative_to(root)
         name = f"{root.resolve().name}/{below.as_posix()}"
-        if not path.is_file():
+        if name != (shown := name.encode("utf-8", "backslashreplace").decode()):
+            listing.rejected.append((shown, "its name is not in UTF-8; rename it, and it is read"))
+        elif path.is_dir():
+            listing.rejected.append((name, "a link to a folder, which is not followed; name that folder as another source"))
+        elif not path.is_file():
             listing.rejected.append((name, "a link to nothing, or no file that can be read"))
         elif path in lonely:
             listing.rejected.append((name, "a mask whose image is not there; images/NAME goes with masks/NAME, or NAME with NAME_mask"))
@@ -122,11 +155,12 @@ def _attach(listing: Listing, drawn: "annotations.Drawings", keep: Sequence[str]
     """Gives each drawing to the recording of its name; one that fits none, or several, is told."""
     places: dict[str, list[int]] = {}
     for i, item in enumerate(listing.items):
-        parts = item.name.split("/")
+        parts = composed(item.name).split("/")
         for start in range(len(parts)):
             places.setdefault("/".join(parts[start:]), []).append(i)
 
     def found(name: str) -> list[int]:
+        name = composed(name)
         return places.get(name.lstrip("./")) or places.get(name.rpartition("/")[2], [])
 
     listing.rejected += [(name, (REMARK if found(name) else "") + reason) for name, reason in drawn.rejected]

@@ -12,6 +12,8 @@ from uscl.data import format as layout
 from uscl.data.splits import by_patient, check
 from uscl.types import UserError
 
+REPLACED = ".replaced"  # ends the name of the store that another takes the place of; no name that people give to a copy
+
 
 class StoreWriter:
     """`with StoreWriter(path, size=S, classes={name: [values]}) as w: w.add(...)`; a few frames in memory at a time.
@@ -20,7 +22,8 @@ class StoreWriter:
     leaves the partial folder behind, which the next writer overwrites; an exception removes it.
 
     Args:
-      path: the store's folder; must not exist yet, unless `replace`: then the old one stays whole until the new one takes its place.
+      path: the store's folder; must not exist yet, unless `replace`: then the old one stays whole until the new one takes its place,
+        and with it what others have put into the folder.
       size: side S of the frames [px].
       classes: {name: [label values]}; together 1..K-1, a class may be a union of others; {} where there are no labels.
       origin: a line on where the recordings come from.
@@ -34,7 +37,7 @@ class StoreWriter:
     def __init__(self, path, *, size, classes, origin="", splits=None, seed=0, validation=0.1, test=0.2, plan="",
                  replace=False):  # fmt: skip
         self.path, self.size, self.origin, self.plan = Path(path), size, origin, plan
-        self.partial, self.old = (self.path.with_name(self.path.name + end) for end in (".partial", ".old"))
+        self.partial, self.old = (self.path.with_name(self.path.name + end) for end in (".partial", REPLACED))
         self.classes = {name: [int(value) for value in values] for name, values in classes.items()}
         self.values = layout.label_values(self.classes, where="classes")
         self.splits, self.dealing = splits, {"seed": seed, "validation": validation, "test": test}
@@ -112,7 +115,7 @@ class StoreWriter:
     def _finish(self, digests):
         patients = [cine[1] for cine in self.cines]
         labelled = {patients[cine] for _, cine, _ in self.labelled}
-        splits = by_patient(patients, labelled=labelled or None, **self.dealing) if self.splits is None else self.splits
+        splits = by_patient(patients, labelled=labelled, **self.dealing) if self.splits is None else self.splits
         check(splits, patients, labelled, file="splits")
         for name, lines in self._tables().items():
             with open(self.partial / name, "w", newline="", encoding="utf-8") as file:
@@ -128,7 +131,7 @@ class StoreWriter:
         if self.path.exists():
             os.rename(self.path, self.old)
         os.rename(self.partial, self.path)
-        shutil.rmtree(self.old, ignore_errors=True)
+        _retire(self.old, self.path)
 
     def _tables(self):
         columns = list(dict.fromkeys(column for facts in self.attributes for column in facts))
@@ -146,6 +149,14 @@ class StoreWriter:
 def recover(path):
     """Puts the old store back where a replacement was killed between its two renames."""
     path = Path(path)
-    old = path.with_name(path.name + ".old")
+    old = path.with_name(path.name + REPLACED)
     if old.is_dir():
-        shutil.rmtree(old) if path.exists() else os.rename(old, path)
+        _retire(old, path) if path.exists() else os.rename(old, path)
+
+
+def _retire(old, path):
+    """Removes a store that was replaced, once what others have put into its folder lies in the new one."""
+    for entry in list(old.iterdir()) if old.is_dir() else ():
+        if entry.name not in layout.FILES and not (path / entry.name).exists():
+            os.rename(entry, path / entry.name)
+    shutil.rmtree(old, ignore_errors=True)

@@ -21,7 +21,10 @@ FOOTER = "Drawn by uscl from the store beside it. Pixels can never be proven to 
 
 def write_page(store, rejected: Path, path: Path) -> Path:
     """Draws the page of an open `Store` into one self-contained file. rejected: a csv with the columns path,reason; may be missing."""
-    lines = list(csv.DictReader(open(rejected, newline="", encoding="utf-8"))) if Path(rejected).is_file() else []
+    lines = []
+    if Path(rejected).is_file():
+        with open(rejected, newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
     easel, cines = Easel(None), store.cines
     sections = {
         "cines": ("Cines", _cines(store, easel)),
