@@ -1,14 +1,17 @@
-"""Which frames resemble each other: pair rules as [N, N] matrices, so that they compose.
+"""Which frames resemble each other: pair rules as [N, N] matrices, so that they compose, or block by block where N^2 is too much.
 
 Frames are compared as integers and turned into float32 last. A float32 holds integers only up to 2**24, so subtracting after the
 conversion would call frames 16777216 and 16777217 the same; and the gap of two int32 may need 32 bits, so it is held unsigned.
 """
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 KINDS = ("none", "binary", "linear", "partition")
 NEGATIVES = ("other_cines", "same_cine", "all")
+_EVERY = slice(None)  # rows and columns of the whole matrix
 
 
 def temporal_weights(cine, frame, *, kind, margin=5, horizon=None, length=None, parts=4) -> jax.Array:
@@ -37,29 +40,8 @@ def temporal_weights(cine, frame, *, kind, margin=5, horizon=None, length=None, 
     Known values: frames 0, 3, 10 of one cine give binary (margin 5) [[1, 1, 0], [1, 1, 0], [0, 0, 1]] and linear (horizon 10)
     [[1, .7, 0], [.7, 1, .3], [0, .3, 1]]; frames 0, 49, 50, 199 of 200 lie in parts 0, 0, 1, 3 of 4.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind: found {kind!r}; allowed are {KINDS}")
     cine, frame = _integers("cine", cine), _integers("frame", frame)
-    if cine.ndim != 1 or frame.shape != cine.shape:
-        raise ValueError(f"cine and frame must be [N]: found {cine.shape} and {frame.shape}")
-    if kind == "none":
-        return jnp.eye(len(cine), dtype=jnp.float32)
-    if length is None and (kind == "partition" or (kind == "linear" and horizon is None)):
-        raise ValueError(f"kind={kind!r} needs length [N], the frames in each anchor's cine" + " or a horizon" * (kind == "linear"))
-    if length is not None:
-        length = jnp.broadcast_to(_integers("length", length), frame.shape)
-    if kind == "partition":
-        part = _part(frame, length, parts)
-        return (part[:, None] == part[None, :]).astype(jnp.float32)
-    gap = _gap(frame)
-    same = cine[:, None] == cine[None, :]
-    if kind == "binary":
-        if _known(margin) and margin < 0:
-            raise ValueError(f"margin: found {margin}; it must be 0 or more, or a frame would not resemble itself")
-        # Compared as integers of the gap's own type; no gap reaches the type's end, so clipping a larger margin changes nothing.
-        limit = min(int(margin), jnp.iinfo(gap.dtype).max) if _known(margin) else jnp.floor(margin)
-        return (same & (gap <= jnp.asarray(limit, gap.dtype))).astype(jnp.float32)
-    return jnp.where(same, _ramp(gap, length if horizon is None else horizon), 0.0)
+    return _resemblance(cine, frame, kind, margin, horizon, length, parts)(_EVERY, _EVERY)
 
 
 def pair_weights(weights, cine, *, negatives, views=1) -> tuple[jax.Array, jax.Array]:
@@ -82,18 +64,80 @@ def pair_weights(weights, cine, *, negatives, views=1) -> tuple[jax.Array, jax.A
 
     Known values: identity weights, two frames of two cines, two views: each row holds one positive and two negatives.
     """
-    if negatives not in NEGATIVES:
-        raise ValueError(f"negatives: found {negatives!r}; allowed are {NEGATIVES}")
     weights, cine = jnp.asarray(weights, jnp.float32), _integers("cine", cine)
     if cine.ndim != 1 or weights.shape != (len(cine), len(cine)) or views < 1:
         raise ValueError(f"weights [N, N], cine [N] and views >= 1 expected: found {weights.shape}, {cine.shape} and {views}")
     own = jnp.eye(len(cine), dtype=bool)
-    same = cine[:, None] == cine[None, :]
-    counted = {"other_cines": ~same, "same_cine": same, "all": jnp.ones_like(same)}[negatives]
-    negative = jnp.where(counted & ~own, 1.0 - weights, 0.0)
-    positive = jnp.where(own, 1.0, weights)
+    positive, negative = _roles(weights, own, cine[:, None] == cine[None, :], negatives)
     positive, negative = (jnp.tile(x, (views, views)) for x in (positive, negative))
     return jnp.where(jnp.eye(len(positive), dtype=bool), 0.0, positive), negative
+
+
+def pair_blocks(cine, frame, *, kind, negatives, margin=5, horizon=None, length=None, parts=4, views=1) -> Callable:
+    """The matrices of `temporal_weights` and `pair_weights` as a function that computes any block of them, for the streamed losses.
+
+    Args: those of the two functions, with the same meaning.
+
+    Returns: pairs(i, j) -> (positive, negative), each [len(i), len(j)] float32: rows i and columns j, integers in 0 .. V N - 1, of what
+      `pair_weights` gives, to the last bit. It holds arrays of size N only.
+
+    Raises: ValueError, as the two functions do, here and not at the first block.
+
+    Known values: pairs(arange(V N), arange(V N)) is the two whole matrices.
+    """
+    cine, frame = _integers("cine", cine), _integers("frame", frame)
+    between = _resemblance(cine, frame, kind, margin, horizon, length, parts)
+    if negatives not in NEGATIVES or views < 1:
+        raise ValueError(f"negatives of {NEGATIVES} and views >= 1 expected: found {negatives!r} and {views}")
+
+    def pairs(i, j):
+        a, b = i % len(cine), j % len(cine)
+        own, same = a[:, None] == b[None, :], cine[a][:, None] == cine[b][None, :]
+        positive, negative = _roles(between(a, b), own, same, negatives)
+        return jnp.where(i[:, None] == j[None, :], 0.0, positive), negative
+
+    return pairs
+
+
+def _resemblance(cine, frame, kind, margin, horizon, length, parts) -> Callable:
+    """The rule as between(i, j) -> [len(i), len(j)] weights of the rows i against the columns j, with its arguments checked."""
+    if kind not in KINDS:
+        raise ValueError(f"kind: found {kind!r}; allowed are {KINDS}")
+    if cine.ndim != 1 or frame.shape != cine.shape:
+        raise ValueError(f"cine and frame must be [N]: found {cine.shape} and {frame.shape}")
+    if kind == "none":
+        return _same(jnp.arange(len(cine)))
+    if length is None and (kind == "partition" or (kind == "linear" and horizon is None)):
+        raise ValueError(f"kind={kind!r} needs length [N], the frames in each anchor's cine" + " or a horizon" * (kind == "linear"))
+    if length is not None:
+        length = jnp.broadcast_to(_integers("length", length), frame.shape)
+    if kind == "partition":
+        return _same(_part(frame, length, parts))
+    if kind == "binary" and _known(margin) and margin < 0:
+        raise ValueError(f"margin: found {margin}; it must be 0 or more, or a frame would not resemble itself")
+    horizon = _checked_horizon(length if horizon is None else horizon) if kind == "linear" else None
+
+    def between(i, j):
+        gap, same = _gap(frame[i], frame[j]), cine[i][:, None] == cine[j][None, :]
+        if kind == "linear":
+            return jnp.where(same, _ramp(gap, horizon[i][:, None] if horizon.ndim else horizon), 0.0)
+        # Compared as integers of the gap's own type; no gap reaches the type's end, so clipping a larger margin changes nothing.
+        limit = min(int(margin), jnp.iinfo(gap.dtype).max) if _known(margin) else jnp.floor(margin)
+        return (same & (gap <= jnp.asarray(limit, gap.dtype))).astype(jnp.float32)
+
+    return between
+
+
+def _same(group) -> Callable:
+    return lambda i, j: (group[i][:, None] == group[j][None, :]).astype(jnp.float32)
+
+
+def _roles(weights, own, same, negatives) -> tuple[jax.Array, jax.Array]:
+    """(positive, negative) of frames that resemble each other by `weights`, are one frame (`own`) and of one cine (`same`)."""
+    if negatives not in NEGATIVES:
+        raise ValueError(f"negatives: found {negatives!r}; allowed are {NEGATIVES}")
+    counted = {"other_cines": ~same, "same_cine": same, "all": jnp.ones_like(same)}[negatives]
+    return jnp.where(own, 1.0, weights), jnp.where(counted & ~own, 1.0 - weights, 0.0)
 
 
 def _known(value) -> bool:
@@ -114,21 +158,21 @@ def _integers(name, values) -> jax.Array:
     return values if values.dtype.itemsize >= 4 else values.astype(jnp.int32)
 
 
-def _gap(frame) -> jax.Array:
-    """|t_i - t_j|, unsigned: exact for any two integers of the type, because unsigned subtraction is arithmetic modulo its range."""
-    unsigned = jnp.dtype(f"uint{8 * frame.dtype.itemsize}")
-    a, b = frame[:, None], frame[None, :]
+def _gap(a, b) -> jax.Array:
+    """|a_i - b_j|, unsigned: exact for any two integers of the type, because unsigned subtraction is arithmetic modulo its range."""
+    unsigned = jnp.dtype(f"uint{8 * a.dtype.itemsize}")
+    a, b = a[:, None], b[None, :]
     return jnp.maximum(a, b).astype(unsigned) - jnp.minimum(a, b).astype(unsigned)
+
+
+def _checked_horizon(horizon) -> jax.Array:
+    if isinstance(horizon, int | float | np.number | np.ndarray) and not np.all(np.asarray(horizon) > 0):
+        raise ValueError(f"horizon: found {horizon}; it must be positive, in frames")
+    return jnp.asarray(int(horizon) if _known(horizon) and float(horizon).is_integer() else horizon)
 
 
 def _ramp(gap, horizon) -> jax.Array:
     """max(0, 1 - gap / horizon), row i with horizon i; whole horizons are subtracted as integers, so small weights keep their digits."""
-    if isinstance(horizon, int | float | np.number | np.ndarray) and not np.all(np.asarray(horizon) > 0):
-        raise ValueError(f"horizon: found {horizon}; it must be positive, in frames")
-    if _known(horizon) and float(horizon).is_integer():
-        horizon = int(horizon)
-    horizon = jnp.asarray(horizon)
-    horizon = horizon[:, None] if horizon.ndim else horizon
     if jnp.issubdtype(horizon.dtype, jnp.integer):
         whole = jnp.maximum(horizon, 0).astype(gap.dtype)
         left = jnp.where(gap < whole, whole - gap, 0).astype(jnp.float32)

@@ -3,6 +3,7 @@ from uscl.losses.contrastive import info_nce, pairwise_contrastive
 from uscl.losses.local import local_pairs, region_corners, region_neighbours, sample_regions
 from uscl.losses.segmentation import cross_entropy, soft_dice
 from uscl.losses.speckle import speckle_loss
+from uscl.losses.streamed import streamed_info_nce, streamed_pairwise
 
 __all__ = [
     "cross_entropy",
@@ -14,4 +15,6 @@ __all__ = [
     "sample_regions",
     "soft_dice",
     "speckle_loss",
+    "streamed_info_nce",
+    "streamed_pairwise",
 ]
