@@ -11,21 +11,77 @@ from jax import lax
 
 EPSILON = 1e-3  # BatchNorm's, as in Chaitanya's networks
 HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+NARROW = 16  # channels up to which XLA's CPU library leaves a convolution to a slower loop
 
 
 def convolve(x, kernel) -> jax.Array:
     """SAME convolution of stride 1: x [N, H, W, C], kernel [k, k, C, F] -> [N, H, W, F].
 
     A kernel over a single channel leaves matrix hardware idle: there the k * k shifted images become channels of one matrix product.
+    On CPU a 3x3 kernel takes `convolve_columns`; GPU libraries have their own forms, and XLA knows a convolution's gradients by sight.
     """
     size, _, channels, features = kernel.shape
+    if channels > 1 and size == 3 and jax.default_backend() == "cpu":
+        return convolve_columns(x, kernel)
     if channels > 1 or size == 1:
-        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
     height, width = x.shape[1:3]
     low, high = (size - 1) // 2, size // 2
     padded = jnp.pad(x, ((0, 0), (low, high), (low, high), (0, 0)))
     shifted = [padded[:, i : i + height, j : j + width] for i in range(size) for j in range(size)]
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(size * size, features)
+
+
+def several_columns(x, kernel) -> jax.Array:
+    """3x3 SAME convolution in which thin maps yield m = 2 or 4 neighbouring columns a step: [N, H, W, C] -> [N, H, W, F].
+
+    The kernel, shifted by 0 .. m - 1 columns, becomes one of m * F features and m + 2 columns that moves by m; its output
+    [N, H, W / m, m * F] is [N, H, W, F] in memory. XLA's CPU library takes no convolution whose widths C and F both lie below 17:
+    the loop that runs instead, and vectors left half empty by few features, cost more than (m + 2) / 3 times the multiplications.
+    """
+    n, height, width, channels = x.shape
+    features = kernel.shape[-1]
+    m = 1 if max(channels, features) > NARROW else 2 if features > NARROW // 2 else 4
+    m = m if width % m == 0 else 1
+    shifted = [jnp.pad(kernel, ((0, 0), (i, m - 1 - i), (0, 0), (0, 0))) for i in range(m)]
+    out = lax.conv_general_dilated(x, jnp.concatenate(shifted, axis=-1), (1, m), ((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+    return out.reshape(n, height, width, features)
+
+
+def kernel_gradient(x, g) -> jax.Array:
+    """Gradient of the 3x3 SAME convolution's kernel: x [N, H, W, C], g [N, H, W, F] -> [3, 3, C, F], sum of x(p + offset) g(p).
+
+    A convolution of x with g as kernel, in which channels are the images and images the channels. The wider map serves as kernel, whose
+    turn costs less, and thin ones are paired as in `several_columns`: even and odd columns each give three of four taps.
+    """
+    n, height, width, channels = x.shape
+    features = g.shape[-1]
+    if features < channels:
+        return kernel_gradient(g, x)[::-1, ::-1].swapaxes(2, 3)
+    m = 2 if max(n, features) <= NARROW and width % 2 == 0 else 1
+    turned = g.reshape(n, height, width // m, m * features).transpose(1, 2, 0, 3)
+    taps = lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0), turned, (1, 1), ((1, 1), (1, 1)), rhs_dilation=(1, m), dimension_numbers=LAYOUT
+    ).transpose(1, 2, 0, 3)
+    return sum(taps[:, i : i + 3, :, i * features : (i + 1) * features] for i in range(m))
+
+
+@jax.custom_vjp
+def convolve_columns(x, kernel) -> jax.Array:
+    """3x3 SAME convolution by the forms above, in both directions; by hand, because the gradient of a stride is no such form.
+
+    Reverse mode only: `jax.jvp` raises.
+    """
+    return several_columns(x, kernel)
+
+
+def _backward(saved, g):
+    x, kernel = saved
+    return several_columns(g, kernel[::-1, ::-1].swapaxes(2, 3)), kernel_gradient(x, g)
+
+
+convolve_columns.defvjp(lambda x, kernel: (several_columns(x, kernel), (x, kernel)), _backward)
 
 
 def convolve_pair(pair, kernel) -> jax.Array:
