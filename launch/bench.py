@@ -1,6 +1,10 @@
-"""Speed and memory on this machine: python launch/bench.py [--only=NAME] [--json=FILE]."""
+"""Speed and memory on this machine, beside the peers that are installed: python launch/bench.py [--only=NAME] [--json=FILE].
+
+A peer that is not installed is a row that says so. Exit 1 where we and a peer do not agree, or one could not do the work.
+"""
 
 import json
+import sys
 
 from absl import flags
 
@@ -8,10 +12,11 @@ from uscl.command import run_command
 from uscl.study import bench
 
 ONLY = flags.DEFINE_enum("only", None, list(bench.ROWS), "one row instead of all")
-JSON = flags.DEFINE_string("json", "", "also write the rows to this file, one JSON object a line")
+JSON = flags.DEFINE_string("json", "", "also add the rows to this file, one JSON object a line")
 
 
 def main(_):
+    failed = False
     for name in [ONLY.value] if ONLY.value else bench.ROWS:
         for row in bench.ROWS[name]():
             print(
@@ -20,6 +25,9 @@ def main(_):
             if JSON.value:
                 with open(JSON.value, "a") as file:
                     file.write(json.dumps(row) + "\n")
+            failed |= "failed" in row
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

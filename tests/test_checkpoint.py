@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from uscl.train import checkpoint, mesh, state
+from uscl.train import checkpoint, folders, mesh, state
 from uscl.train.checkpoint import Checkpoints, load_weights, save_weights
 from uscl.types import UserError
 
@@ -114,7 +114,7 @@ DAMAGE = {
     "truncated": lambda folder: os.truncate(largest(folder), 1000),
     "missing": lambda folder: largest(folder).unlink(),
     "flipped": flip,
-    "checksums": lambda folder: (folder / checkpoint.CHECKSUMS).write_text("{"),
+    "checksums": lambda folder: (folder / folders.CHECKSUMS).write_text("{"),
 }
 
 
@@ -138,6 +138,23 @@ def test_damaged_newest_is_told_in_one_line_and_the_one_before_used(tmp_path, ki
         store.latest()
 
 
+def test_copies_on_the_host_share_no_memory():
+    tree = mesh.put_replicated(mesh.make_mesh(1), make_tree())
+    copied = checkpoint.copy_to_host(tree)
+    assert_same(copied, tree)
+    for mine, theirs in zip(jax.tree.leaves(copied), jax.tree.leaves(tree), strict=True):
+        assert type(mine) is np.ndarray and mine.dtype == theirs.dtype and not np.shares_memory(mine, np.asarray(theirs))
+
+
+def test_the_best_stays_until_there_is_a_better_one(tmp_path):
+    store = Checkpoints(tmp_path, keep=2)
+    for step, best in ((1, 1), (2, 1), (3, 1), (4, 1), (5, 5), (6, 5)):
+        store.save(step, {"w": np.ones(1)}, best=best)
+        if step == 4:
+            assert store.steps() == [1, 3, 4]
+    assert store.steps() == [5, 6]
+
+
 def test_missing_checkpoint(tmp_path):
     with pytest.raises(UserError, match="7: can't be read as a checkpoint: no such folder"):
         Checkpoints(tmp_path).restore(7, {"w": jnp.ones(1)})
@@ -152,7 +169,7 @@ def test_killed_while_saving_leaves_the_one_before(tmp_path, monkeypatch, moment
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os if moment == "replace" else checkpoint, moment, killed)
+        patch.setattr(folders.os if moment == "replace" else folders, moment, killed)
         with pytest.raises(KeyboardInterrupt):
             store.save(20, tree)
     assert store.steps() == [10] and store.latest() == 10

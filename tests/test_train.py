@@ -1,5 +1,4 @@
-"""Mesh, state, step, loop and signals, on toy problems whose course is known from NumPy."""
-import json
+"""Mesh, step and signals, on a toy problem whose course is known from NumPy."""
 import os
 import signal
 import stat
@@ -11,38 +10,12 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
+from toy import BATCH, HIDDEN, IN, WEIGHTS, assert_same, drive, leaves, make_toy, start_params, toy_batch, toy_loss
 
-from uscl.train import loop, mesh, state
-from uscl.train.checkpoint import Checkpoints
-from uscl.train.interrupt import Interrupted, Signals
-from uscl.train.logs import Log
+from uscl.train import mesh, state
+from uscl.train.interrupt import Signals
 from uscl.train.step import make_step
 from uscl.types import UserError
-
-BATCH, IN, HIDDEN = 8, 3, 5
-
-
-def start_params():
-    rng = np.random.default_rng(0)
-    return {
-        "encoder": {"kernel": rng.normal(size=(IN, HIDDEN)).astype(np.float32), "bias": np.zeros(HIDDEN, np.float32)},
-        "head": {"kernel": rng.normal(size=(HIDDEN, 1)).astype(np.float32)},
-    }
-
-
-def toy_batch(number):
-    rng = np.random.default_rng([1, number])
-    x = rng.normal(size=(BATCH, IN)).astype(np.float32)
-    return {"x": x, "y": np.sin(x.sum(1, keepdims=True)).astype(np.float32)}
-
-
-def toy_loss(params, batch_stats, batch, key):
-    """Squared error of a small network, and a norm; `noise` shows which key came in."""
-    hidden = jnp.tanh(batch["x"] @ params["encoder"]["kernel"] + params["encoder"]["bias"])
-    error = hidden @ params["head"]["kernel"] - batch["y"]
-    terms = {"fit": jnp.mean(error**2), "size": jnp.sum(params["head"]["kernel"] ** 2)}
-    seen = 0.9 * batch_stats["seen"] + 0.1 * batch["x"].mean(0)
-    return terms, ({"seen": seen}, {"noise": jax.random.uniform(key), "chance": 1.0})
 
 
 def numpy_training(updates, *, rate, momentum, weights):
@@ -65,36 +38,6 @@ def numpy_training(updates, *, rate, momentum, weights):
             velocity[k] = momentum * velocity[k] + gradient[k]
             p[k] = p[k] - rate * velocity[k]
     return p, told
-
-
-WEIGHTS = {"fit": 1.0, "size": 0.01}
-
-
-def make_toy(devices=4, *, optimizer=None, loss=toy_loss, weights=WEIGHTS, **options):
-    here = mesh.make_mesh(devices)
-    optimizer = optimizer or optax.adam(1e-2)
-    new = state.create(start_params(), {"seen": jnp.zeros(IN)}, optimizer, weights, 3, trainable=options.get("trainable"))
-    return here, new, make_step(loss, optimizer, here, weights=weights, **options)
-
-
-def drive(here, new, step, updates, batch=toy_batch):
-    """The updates without the loop: final state and every update's metrics."""
-    new, told = mesh.put_replicated(here, new), []
-    for number in range(updates):
-        new, metrics = step(new, mesh.put_batch(here, batch(number)))
-        told.append({k: float(v) for k, v in metrics.items()})
-    return new, told
-
-
-def leaves(tree):
-    return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def assert_same(one, other):
-    one, other = leaves(one), leaves(other)
-    assert one.keys() == other.keys()
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name, strict=True)
 
 
 # --- mesh ---
@@ -285,190 +228,6 @@ def test_step_refuses_a_loss_that_does_not_fit():
             drive(*make_toy(**options), 1)
     with pytest.raises(ValueError, match="decay"):
         make_toy(decay=1.0)
-
-
-# --- loop ---
-
-SETTING = {"stage": "toy", "steps": 20, "log_every": 3, "save_every": 8}
-SCORES = {5: 0.3, 10: 0.7, 15: 0.7, 20: 0.1}
-
-
-def score(now):
-    return SCORES[int(now.step)]
-
-
-def train(folder, *, toy=None, batch=toy_batch, before=lambda number: None, **options):
-    """One command: the loop in a folder, with a hook before the batch of each update."""
-    here, new, step = toy or make_toy()
-
-    def batches(start):
-        for number in range(start, 10**6):
-            before(number + 1)
-            yield batch(number)
-
-    with Log(folder) as log:
-        store = Checkpoints(folder / "toy" / "checkpoints")
-        return loop.run(new, step, batches, log=log, checkpoints=store, mesh=here, **{**SETTING, **options})
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def test_loop_is_the_steps_and_nothing_else(tmp_path):
-    here, new, step = make_toy()
-    expected, told = drive(here, new, step, 20)
-    last, best = train(tmp_path, toy=(here, new, step))
-    assert_same(last, expected)
-    assert best is None and not new.params["head"]["kernel"].is_deleted()
-    assert step._cache_size() == 1
-    assert [line["step"] for line in lines(tmp_path)] == [3, 6, 9, 12, 15, 18, 20]
-    for line in lines(tmp_path):
-        assert list(line)[:3] == ["stage", "step", "loss"] and line.pop("stage") == "toy"
-        assert {k: np.float32(v) for k, v in told[line.pop("step") - 1].items()} == {k: np.float32(v) for k, v in line.items()}
-    assert Checkpoints(tmp_path / "toy" / "checkpoints").steps() == [16, 20]
-
-
-# Between everything; where it is validated; where it is saved anyway.
-@pytest.mark.parametrize("number,status,at", [(signal.SIGINT, 130, 7), (signal.SIGTERM, 143, 10), (signal.SIGTERM, 143, 16)])
-def test_interrupted_and_continued_is_undisturbed_bit_for_bit(tmp_path, number, status, at):
-    toy = make_toy()
-    whole = train(tmp_path / "whole", toy=toy, validate=score, validate_every=5)
-
-    def disturb(now):
-        if now == at:
-            os.kill(os.getpid(), number)
-
-    handler = signal.getsignal(number)
-    with pytest.raises(Interrupted) as stop:
-        train(tmp_path / "cut", toy=toy, validate=score, validate_every=5, before=disturb)
-    assert stop.value.code == status and stop.value.signal == number and signal.getsignal(number) is handler
-    assert Checkpoints(tmp_path / "cut" / "toy" / "checkpoints").latest() == at
-    said = (tmp_path / "cut" / "run.log").read_text()
-    assert f"{signal.Signals(number).name} after update {at} of 20; saved in {tmp_path / 'cut' / 'toy' / 'checkpoints' / str(at)}" in said
-    seen = []
-    rest = train(tmp_path / "cut", toy=make_toy(), validate=score, validate_every=5, before=seen.append)
-    assert seen == list(range(at + 1, 21))
-    assert_same(rest, whole)
-    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-
-
-def test_crash_goes_on_from_the_checkpoint_and_rewrites_what_came_after(tmp_path):
-    toy = make_toy()
-    whole = train(tmp_path / "whole", toy=toy)
-
-    def crash(now):
-        if now == 15:
-            raise OSError("disk on fire")
-
-    with pytest.raises(OSError, match="disk on fire"):
-        train(tmp_path / "cut", toy=toy, before=crash)
-    assert [line["step"] for line in lines(tmp_path / "cut")] == [3, 6, 9, 12]
-    assert_same(train(tmp_path / "cut", toy=toy), whole)
-    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-
-
-def test_best_is_the_first_highest_and_survives(tmp_path):
-    toy, seen = make_toy(), {}
-
-    def look(now):
-        seen[int(now.step)] = jax.tree.map(np.array, now.params)
-        return jnp.tanh(np.float32(score(now)))  # a validation may move data as it likes
-
-    last, best = train(tmp_path, toy=toy, validate=look, validate_every=5)
-    assert list(seen) == [5, 10, 15, 20] and int(best.step) == 10
-    assert_same(best.params, seen[10])
-    assert_same(last.params, seen[20])
-    told = {line["step"]: line for line in lines(tmp_path)}
-    assert list(told) == [3, 5, 6, 9, 10, 12, 15, 18, 20]
-    for number, line in told.items():
-        assert "loss" in line and ("validation" in line) == (number in SCORES)
-    assert [told[n]["best"] for n in SCORES] == pytest.approx(np.tanh([0.3, 0.7, 0.7, 0.7]))
-    with Log(tmp_path) as log:  # a finished stage is read, not run
-        again = loop.run(
-            toy[1], toy[2], lambda start: pytest.fail("batches of a finished stage"), log=log, mesh=toy[0],
-            checkpoints=Checkpoints(tmp_path / "toy" / "checkpoints"), validate=look, validate_every=5, **SETTING,
-        )  # fmt: skip
-    assert_same(again, (last, best))
-    assert len(lines(tmp_path)) == 9 and len(seen) == 4
-
-
-def test_validation_at_the_end_alone(tmp_path):
-    _, best = train(tmp_path, validate=score)
-    assert int(best.step) == 20 and [line["step"] for line in lines(tmp_path) if "validation" in line] == [20]
-
-
-def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    def poisoned(number):
-        batch = toy_batch(number)
-        return {**batch, "y": batch["y"] * (np.nan if number + 1 == 11 else 1)}
-
-    with pytest.raises(FloatingPointError, match=r"toy: \w+ is nan at update 11; the checkpoint of update 8 is kept in .*checkpoints"):
-        train(tmp_path, batch=poisoned)
-    assert Checkpoints(tmp_path / "toy" / "checkpoints").latest() == 8
-    assert [line["step"] for line in lines(tmp_path)] == [3, 6, 9]
-
-
-def test_nan_is_never_saved(tmp_path):
-    def poisoned(number):
-        batch = toy_batch(number)
-        return {**batch, "y": batch["y"] * (np.nan if number + 1 == 8 else 1)}  # the very update that is saved
-
-    with pytest.raises(FloatingPointError, match="at update 8; no checkpoint was saved before"):
-        train(tmp_path, batch=poisoned)
-    infinite = optax.sgd(lambda count: jnp.where(count == 7, jnp.inf, 1e-3))  # update 8: finite loss, infinite weights
-    with pytest.raises(FloatingPointError, match="a parameter is -?(inf|nan) at update 8"):
-        train(tmp_path, toy=make_toy(optimizer=infinite))
-    assert Checkpoints(tmp_path / "toy" / "checkpoints").steps() == []
-    with pytest.raises(FloatingPointError, match="the validation score is nan at update 5"):
-        train(tmp_path, validate=lambda now: float("nan"), validate_every=5)
-
-
-def test_a_batch_of_another_shape_is_refused(tmp_path):
-    def ragged(number):
-        return {k: v[:4] if number == 4 else v for k, v in toy_batch(number).items()}
-
-    with pytest.raises(RuntimeError, match="toy: update 5 was compiled anew"):
-        train(tmp_path, batch=ragged)
-
-
-def test_updates_may_not_move_data_behind_the_loops_back(tmp_path):
-    here, new, step = make_toy()
-
-    def leaking(now, batch):
-        return step(now, {**batch, "y": np.zeros(batch["y"].shape, np.float32)})  # never put on the mesh
-
-    leaking._cache_size = step._cache_size
-    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-        train(tmp_path, toy=(here, new, leaking))
-
-
-def test_batches_may_be_a_context_and_may_not_end_early(tmp_path):
-    closed = []
-
-    class Source:
-        def __init__(self, start):
-            self.rest = iter([toy_batch(n) for n in range(start, 4)])
-
-        def __enter__(self):
-            return self.rest
-
-        def __exit__(self, *_):
-            closed.append(True)
-
-    here, new, step = make_toy()
-    with Log(tmp_path) as log:
-        common = {**SETTING, "log": log, "checkpoints": Checkpoints(tmp_path / "c"), "mesh": here}
-        with pytest.raises(ValueError, match="toy: the batches ended before update 5 of 20"):
-            loop.run(new, step, Source, **common)
-        loop.run(new, step, Source, **{**common, "steps": 4})
-    assert closed == [True, True]
-
-
-def test_a_folder_that_went_further_is_refused(tmp_path):
-    train(tmp_path)
-    with pytest.raises(UserError, match="checkpoints/20: 20 updates are done, the toy stage is set to 12"):
-        train(tmp_path, steps=12)
 
 
 # --- signals ---

@@ -38,6 +38,7 @@ KNOBS: dict[str, Knob] = {
     "model.normalise": Knob("standardise", one_of("none", "standardise", "percentile"), "grey values at the network's door"),
     "model.bn_momentum": Knob(0.9, number(0, 0.9999), "share of the old BatchNorm statistics kept at each step", paper=0.99),
     "model.dtype": Knob("float32", one_of("float32", "bfloat16"), "type the network computes in; parameters and losses stay float32"),
+    "model.remat": Knob(False, FLAG, "compute the maps inside levels and blocks again in the backward pass: less memory, slower"),
     "model.carry_statistics": Knob(
         True, FLAG, "hand BatchNorm statistics from stage to stage; False starts them anew as Chaitanya's code does"
     ),
@@ -137,6 +138,8 @@ for _stage in PRETRAINING:
     KNOBS |= {f"{_stage}.views.{name}": knob for name, knob in VIEWS.items()}
 
 KNOBS |= {
+    "encoder.chunks": Knob(1, integer(1), "encode the batch in so many chunks, for memory; BatchNorm then sees a chunk"),
+    "encoder.streamed": Knob(False, FLAG, "compute the pairs block by block: memory grows with the batch, not with its square"),
     "decoder.views.crop": replace(VIEWS["crop"], paper="none"),
     "decoder.blocks": Knob(3, integer(1, 5), "decoder blocks that are pretrained"),
     "decoder.regions": Knob(13, one_of(9, 13), "regions of the map"),

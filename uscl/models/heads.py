@@ -62,9 +62,10 @@ class GlobalModel(nn.Module):
     width: tuple[int, ...] = WIDTH
     momentum: float = 0.99
     dtype: str = "float32"
+    remat: bool = False
 
     def setup(self):
-        self.encoder = Encoder(self.width, self.momentum, self.dtype)
+        self.encoder = Encoder(self.width, self.momentum, self.dtype, self.remat)
         self.g1 = GlobalHead(dtype=self.dtype)
 
     def __call__(self, x, train: bool):
@@ -83,10 +84,11 @@ class LocalModel(nn.Module):
     width: tuple[int, ...] = WIDTH
     momentum: float = 0.99
     dtype: str = "float32"
+    remat: bool = False
 
     def setup(self):
-        self.encoder = Encoder(self.width, self.momentum, self.dtype)
-        self.decoder = Decoder(self.blocks, self.momentum, self.dtype)
+        self.encoder = Encoder(self.width, self.momentum, self.dtype, self.remat)
+        self.decoder = Decoder(self.blocks, self.momentum, self.dtype, self.remat)
         self.g2 = LocalHead(self.momentum, self.dtype)
         self.region = RegionHead(dtype=self.dtype)
 

@@ -5,6 +5,9 @@
 
 Sides that are no multiple of 32 work too: pooling rounds up (an odd last row or column is pooled by itself), and after each
 up-convolution the rows and columns beyond the skipped map's are cut off, so the output always has the input's size.
+
+With `remat` a level or block keeps nothing but its input for the backward pass and computes the rest again there: same values, same
+gradients, same names of parameters, less memory, about a third more arithmetic.
 """
 import flax.linen as nn
 import jax
@@ -13,6 +16,12 @@ import jax.numpy as jnp
 from uscl.models.blocks import HE_NORMAL, ConvNorm, convolve, convolve_pair, max_pool, upsample_convolve
 
 WIDTH = (16, 32, 64, 128, 128, 128)
+
+
+def kept_or_not(module, remat: bool):
+    """The module's class, or the same with its inner maps computed anew in the backward pass. `train` has to come last in its call."""
+    arguments = {Level: 2, Block: 3}  # where `train` stands, counted from self: a Python bool, which tracing would turn into an array
+    return nn.remat(module, static_argnums=arguments[module]) if remat else module
 
 
 class Level(nn.Module):
@@ -35,13 +44,14 @@ class Encoder(nn.Module):
     width: tuple[int, ...] = WIDTH
     momentum: float = 0.99
     dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool) -> list[jax.Array]:
-        maps = []
+        maps, level_of = [], kept_or_not(Level, self.remat)
         for level, features in enumerate(self.width, start=1):
             x = max_pool(x) if level > 1 else x
-            x = Level(features, momentum=self.momentum, dtype=self.dtype, name=f"level{level}")(x, train)
+            x = level_of(features, momentum=self.momentum, dtype=self.dtype, name=f"level{level}")(x, train)
             maps.append(x)
         return maps
 
@@ -71,15 +81,16 @@ class Decoder(nn.Module):
     blocks: int = 5
     momentum: float = 0.99
     dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, maps: list[jax.Array], train: bool):
         whole = len(maps) - 1
         if not 1 <= self.blocks <= whole:
             raise ValueError(f"blocks: found {self.blocks}; an encoder of {len(maps)} levels allows 1 to {whole}")
-        x = maps[-1]
+        x, block_of = maps[-1], kept_or_not(Block, self.remat)
         for l in range(1, self.blocks + 1):
-            x = Block(last=l == whole, momentum=self.momentum, dtype=self.dtype, name=f"block{l}")(x, maps[-1 - l], train)
+            x = block_of(last=l == whole, momentum=self.momentum, dtype=self.dtype, name=f"block{l}")(x, maps[-1 - l], train)
         return x
 
 
@@ -89,11 +100,13 @@ class Tail(nn.Module):
     classes: int
     momentum: float = 0.99
     dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool):
         features = x.shape[-1]
-        x = Level(features, momentum=self.momentum, dtype=self.dtype, name="convs")(x, train)
+        level_of = kept_or_not(Level, self.remat)
+        x = level_of(features, momentum=self.momentum, dtype=self.dtype, name="convs")(x, train)
         kernel = self.param("kernel", HE_NORMAL, (3, 3, features, self.classes))
         return convolve(x, kernel.astype(self.dtype)).astype(jnp.float32)
 
@@ -106,6 +119,7 @@ class UNet(nn.Module):
       width: channels of the encoder's levels; the decoder mirrors them.
       momentum: share of the old BatchNorm statistics kept at each training call.
       dtype: type the arithmetic runs in.
+      remat: keep only the inputs of levels and blocks for the backward pass.
 
     Known values: 2 095 760 parameters for C = 1, K = 4, at any image size.
     """
@@ -114,9 +128,10 @@ class UNet(nn.Module):
     width: tuple[int, ...] = WIDTH
     momentum: float = 0.99
     dtype: str = "float32"
+    remat: bool = False
 
     def setup(self):
-        options = {"momentum": self.momentum, "dtype": self.dtype}
+        options = {"momentum": self.momentum, "dtype": self.dtype, "remat": self.remat}
         self.encoder = Encoder(self.width, **options)
         self.decoder = Decoder(len(self.width) - 1, **options)
         self.tail = Tail(self.classes, **options)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from uscl import augment, losses, models
+from uscl.metrics.embedding import spread
 from uscl.stages import run as stage_run
 from uscl.stages import views
 from uscl.stages.encoder import save_pairs
@@ -39,13 +40,14 @@ def make_loss(model, view, pairs: Pairs, kind: str, *, regions: int, neighbours:
         )
         positive, negative = pairs.matrices(batch, views=2)
         attracts, repels = losses.local_pairs(positive, near, negatives=negatives, negative=negative if negatives == "batch" else None)
-        loss, chance = pairs.loss_and_chance(z.reshape(-1, z.shape[-1]), attracts, repels)
-        return {"local": loss}, (updated["batch_stats"], {"chance": chance})
+        z = z.reshape(-1, z.shape[-1])
+        loss, chance = pairs.loss_and_chance(z, attracts, repels)
+        return {"local": loss}, (updated["batch_stats"], {"chance": chance, **spread(z)})
 
     return loss_fn
 
 
-def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any]:
+def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.train) -> dict[str, Any]:
     config, pairs = run.config, rule_of(run.config, "decoder")
     block = config.decoder
     batches = run.cine_batches("decoder", pairs)
@@ -63,4 +65,4 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any]:
         whole=block.views.crop == "none",
     )  # fmt: skip
     frozen = ("encoder",) if block.freeze_encoder and carried is not None else ()
-    return stage_run.train(run, "decoder", loss_fn, variables, batches, weights={"local": 1.0}, frozen=frozen)
+    return train(run, "decoder", loss_fn, variables, batches, weights={"local": 1.0}, frozen=frozen)

@@ -10,6 +10,7 @@ from uscl import models
 from uscl.augment import normalise
 from uscl.stages import run as stage_run
 from uscl.stages import views
+from uscl.train import hosts
 
 CINES, FRAMES = 12, 20  # enough points to see cines as lines, few enough to read the figure
 
@@ -32,6 +33,8 @@ def save(run: stage_run.Run, carried: dict[str, Any], path: Path) -> None:
         cine += [c] * len(times)
         frame += times.tolist()
     patients = sorted({store.patient(c) for c in cines})
+    if not hosts.primary():
+        return
     np.savez_compressed(
         path, z=np.concatenate(z), cine=np.array(cine), frame=np.array(frame), patient=[patients.index(store.patient(c)) for c in cine]
     )

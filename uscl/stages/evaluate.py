@@ -10,6 +10,7 @@ from uscl import metrics, models, nakagami
 from uscl.stages import embedding, predict
 from uscl.stages import run as stage_run
 from uscl.stages.finetune import labelled_rows
+from uscl.train import hosts
 from uscl.train.logs import write_json
 
 MEASURES = ("dsc", "dsc_skip_empty", "hd95_mm", "delta_snr", "signed_snr")
@@ -101,16 +102,17 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
         for i in range(len(rows))
         for name, values in store.classes.items()
     ]
-    with open(folder / "cases.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["patient", "cine", "frame", "class", *MEASURES])
-        writer.writeheader()
-        writer.writerows(cases)
     classes = list(store.classes)
-    np.savez_compressed(
-        folder / "cases.npz",
-        image=maps["image"][..., 0], truth=maps["label"], prediction=maps["prediction"], patient=np.array(patients),
-        mean_dsc=np.array([case["dsc"] for case in cases]).reshape(len(rows), len(classes)).mean(1),
-    )  # fmt: skip
+    if hosts.primary():
+        with open(folder / "cases.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, ["patient", "cine", "frame", "class", *MEASURES])
+            writer.writeheader()
+            writer.writerows(cases)
+        np.savez_compressed(
+            folder / "cases.npz",
+            image=maps["image"][..., 0], truth=maps["label"], prediction=maps["prediction"], patient=np.array(patients),
+            mean_dsc=np.array([case["dsc"] for case in cases]).reshape(len(rows), len(classes)).mean(1),
+        )  # fmt: skip
     write_json(folder / "classes.json", store.classes)
     intended = [store.truth[cine] for cine in sorted(set(maps["cine"].tolist())) if cine in store.truth]
     write_json(folder / "nakagami.json", speckle(maps, store.classes, intended, dynamic_range=config.finetune.speckle.dynamic_range))

@@ -1,14 +1,20 @@
 """An experiment: its stages in order, each going on where it was, then the report. One call is one run of `launch/main.py`."""
 
 import contextlib
+import errno
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from uscl import report
 from uscl.config import flatten, validate
+from uscl.config.difference import Facts, refused
+from uscl.data.store import Store
 from uscl.stages import decoder, encoder, evaluate, finetune, source
 from uscl.stages.run import Run
+from uscl.train import hosts, lock
 from uscl.train import mesh as meshes
 from uscl.train.logs import Log, environment, write_json
 from uscl.types import UserError
@@ -21,45 +27,105 @@ def run(config, workdir: str) -> Path:
     """Runs the configured stages in `workdir` and returns the path of the report.
 
     A stage whose last checkpoint stands is not trained again; one that was interrupted goes on from its newest checkpoint.
-    Raises UserError for a configuration, a store or a folder that does not fit.
+    One process at a time works in the folder; of the several processes of one run the first holds it and writes.
+    Raises UserError for a configuration, a store or a folder that does not fit, and for a disk that is full.
     """
     validate(config)
     for name in config.stages:
         if name not in STAGES:
             raise UserError(f"config.stages: found {name!r}; allowed are {', '.join(STAGES)}")
     folder = Path(workdir)
-    keep_config(folder, config)
     meshes.enable_compilation_cache()
-    with Log(folder) as log:
-        write_json(folder / "environment.json", environment())
-        store = source.open_store(config, folder, log)
+    with disk_told(folder), contextlib.ExitStack() as stack:
+        first(lambda: stack.enter_context(lock.hold(folder)))
+        first(lambda: keep_config(folder, config))
+        hosts.wait_for(folder / "config.json")
+        log = stack.enter_context(Log(folder))
+        store = first(lambda: source.open_store(config, folder, log))
+        hosts.wait_for(config.data.store or folder / "data")
+        store = store or source.open_store(config, folder, log)
+        first(lambda: keep_data(folder, store))
         source.check_labels(store, [name for name in config.stages if name in LABELLED])
-        source.save_sample(store, folder)
+        first(lambda: source.save_sample(store, folder))
         run = Run(config=config, folder=folder, store=store, mesh=meshes.make_mesh(), log=log)
         carried = None
         for name in config.stages:
             with timed(folder / "timing.json", name):
                 carried = STAGES[name].run(run, carried)
-        page = report.draw(folder)
-        log.info(f"report: {page}")
-    return page
+        first(lambda: log.info(f"report: {report.draw(folder)}"))
+    return folder / "report.html"
+
+
+def first(work: Callable[[], Any]) -> Any:
+    """The first of a run's processes does it, and has what it returns; the others wait and have None. Where it fails, all end."""
+    result = failure = None
+    if hosts.primary():
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+    if hosts.agree(int(failure is not None)):
+        raise failure or UserError("the first process of this run could not go on; it says why")
+    return result
 
 
 def keep_config(folder: Path, config) -> None:
-    """Writes config.json, or holds the one that is there against `config`: a folder is one experiment. Only `log.*` may change."""
+    """Writes config.json, or holds the one that is there against `config`: a folder is one experiment.
+
+    `uscl.config.difference` says what may change all the same: length, logging, location.
+    """
     path, mine = folder / "config.json", json.loads(config.to_json(sort_keys=False))
     if path.exists():
-        before, now = flatten(json.loads(path.read_text())), flatten(mine)
-        changed = [key for key in sorted(before | now) if before.get(key) != now.get(key) and not key.startswith("log.")]
+        facts = Facts(order=tuple(config.stages), begun=begun(folder), same_data=lambda: same_data(folder, config.data.store))
+        changed = refused(flatten(json.loads(path.read_text())), flatten(mine), facts)
         if changed:
-            key = changed[0]
-            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise UserError(
-                f"{path}: config.{key} was {before.get(key)!r} here and is {now.get(key)!r} now{more}; "
+                f"{path}: {', '.join(map(str, changed))}; "
                 "go on with the same values, or give the changed experiment a --workdir of its own"
             )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, mine)
+
+
+def begun(folder: Path) -> set[str]:
+    """Stages that have a checkpoint."""
+    return {name for name in STAGES if any((folder / name / "checkpoints").glob("[0-9]*"))}
+
+
+def noted_data(folder: Path) -> str | None:
+    """Checksum of the store the run began with, as environment.json has it."""
+    path = folder / "environment.json"
+    return json.loads(path.read_text()).get("store", {}).get("checksum") if path.exists() else None
+
+
+def same_data(folder: Path, store: str) -> bool:
+    """Whether the store at this path is the one the run began with, or it never came so far as to have one."""
+    noted = noted_data(folder)
+    if noted is None:
+        return not begun(folder)
+    return bool(store) and Store.open(store).checksum == noted
+
+
+def keep_data(folder: Path, store: Store) -> None:
+    """Writes environment.json, with the store's checksum; refuses a store that has changed under its path."""
+    noted = noted_data(folder)
+    if begun(folder) and noted not in (None, store.checksum):
+        raise UserError(
+            f"{store.path}: the checksum of the store is {store.checksum}, and was {noted} when the run in {folder} began; "
+            "go on with the same data, or give the changed experiment a --workdir of its own"
+        )
+    write_json(folder / "environment.json", environment() | {"store": {"path": str(store.path), "checksum": store.checksum}})
+
+
+@contextlib.contextmanager
+def disk_told(folder: Path):
+    """A disk that is full is no fault of ours: one sentence, wherever it was met. What was saved before stands."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f"{error.filename or folder}: {error.strerror}; make room, and the same command goes on") from error
 
 
 @contextlib.contextmanager
@@ -69,5 +135,7 @@ def timed(path: Path, stage: str):
     try:
         yield
     finally:
-        seconds = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, seconds | {stage: round(seconds.get(stage, 0) + time.monotonic() - started, 1)})
+        with contextlib.suppress(OSError):  # on a full disk it is another sentence that counts
+            seconds = json.loads(path.read_text()) if path.exists() else {}
+            if hosts.primary():
+                write_json(path, seconds | {stage: round(seconds.get(stage, 0) + time.monotonic() - started, 1)})

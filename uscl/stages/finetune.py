@@ -52,7 +52,7 @@ def classes_in(store, rows: np.ndarray) -> np.ndarray:
     return np.stack([seen[:, values].any(1) for values in store.classes.values()], axis=1)
 
 
-def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any]:
+def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.train) -> dict[str, Any]:
     config, store = run.config, run.store
     block = config.finetune
     meshes.check_batch(run.mesh, block.batch, key="config.finetune.batch")
@@ -72,7 +72,7 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any]:
     )
     predictor = predict.make_predictor(model, run.mesh, kind=config.model.normalise)
     watched = store.rows_of(store.patients("validation"))
-    return stage_run.train(
+    return train(
         run, "finetune", loss_fn, variables, batches,
         weights=weights, frozen=tuple(block.freeze), equalise=block.loss.equalise and len(weights) > 1,
         validate=lambda s: predict.mean_dsc(predictor, s.params, s.batch_stats, store, watched, batch=config.evaluate.batch),

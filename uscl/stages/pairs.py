@@ -1,5 +1,6 @@
 """A pair rule as a stage uses it: how frames are drawn, which of them attract and repel, and by which loss."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -41,6 +42,23 @@ class Pairs:
     def matrices(self, batch: Batch, views: int) -> tuple[jax.Array, jax.Array]:
         """(positive, negative), each [views * N, views * N]."""
         return temporal.pair_weights(self.weights(batch), batch["cine"], negatives=self.negatives, views=views)
+
+    def blocks(self, batch: Batch, views: int) -> Callable:
+        """The same weights as blocks for the streamed losses, made when they are asked for."""
+        return temporal.pair_blocks(
+            batch["cine"], batch["frame"], kind=self.kind, negatives=self.negatives, margin=self.margin,
+            horizon=self.horizon or None, length=batch["length"], parts=self.parts, views=views,
+        )  # fmt: skip
+
+    def streamed_and_chance(self, z: jax.Array, pairs: Callable) -> tuple[jax.Array, jax.Array]:
+        """As `loss_and_chance`, from blocks of pairs."""
+
+        def mean(z):
+            if self.loss == "info_nce":
+                return losses.streamed_info_nce(z, pairs, temperature=self.temperature, denominator=self.denominator).mean()
+            return losses.streamed_pairwise(z, pairs, margin=self.push, distance=self.distance).mean()
+
+        return mean(z), mean(jnp.ones((len(z), 1)))  # equal embeddings of one number are as equal as those of many, and cheaper
 
     def loss_per_anchor(self, z: jax.Array, positive: jax.Array, negative: jax.Array) -> jax.Array:
         """[M] loss of the embeddings z [M, D]."""

@@ -1,6 +1,7 @@
 """Label maps from a trained network, for validation and for the test alike."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,22 @@ from uscl.train import mesh as meshes
 
 
 def make_predictor(model, mesh, *, kind: str) -> Callable:
-    """predictor(params, batch_stats, image uint8 [N, H, W, C]) -> (label values uint8 [N, H, W], probability [N, H, W, K])."""
+    """predictor(params, batch_stats, image uint8 [N, H, W, C]) -> (label values uint8 [N, H, W], probability [N, H, W, K]).
 
-    @jax.jit
+    Of several processes each passes the whole batch, predicts its share of it, and gets the whole answer.
+    """
+    everywhere = meshes.replicated(mesh)
+
+    @partial(jax.jit, in_shardings=(everywhere, everywhere, meshes.batch_sharding(mesh)), out_shardings=everywhere)
     def predict(params, batch_stats, image):
         logits = model.apply({"params": params, "batch_stats": batch_stats}, normalise(views.to_float(image), kind), train=False)
         return jnp.argmax(logits, -1).astype(jnp.uint8), jax.nn.softmax(logits.astype(jnp.float32))
 
-    return lambda params, batch_stats, image: predict(params, batch_stats, meshes.put_batch(mesh, {"image": image})["image"])
+    def predictor(params, batch_stats, image):
+        mine = {"image": image[meshes.share(mesh, len(image))]}
+        return predict(params, batch_stats, meshes.put_batch(mesh, mine)["image"])
+
+    return predictor
 
 
 def label_maps(predictor, params, batch_stats, store: Store, rows: np.ndarray, *, batch: int) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from uscl.data.loader import CineBatches, LabelledBatches
 from uscl.data.prefetch import prefetch
 from uscl.data.store import Store
 from uscl.stages.pairs import Pairs
-from uscl.train import checkpoint, loop, state, step
+from uscl.train import checkpoint, guards, loop, state, step
 from uscl.train import mesh as meshes
 from uscl.train.logs import Log
 
@@ -44,7 +45,7 @@ class Run:
 
     def model_options(self) -> dict[str, Any]:
         block = self.config.model
-        return {"width": tuple(block.width), "momentum": block.bn_momentum, "dtype": block.dtype}
+        return {"width": tuple(block.width), "momentum": block.bn_momentum, "dtype": block.dtype, "remat": block.remat}
 
 
 def make_optimizer(*, learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:
@@ -73,19 +74,22 @@ def train(
     """Trains `variables` on the stage's loss and returns them; resumes where the stage's newest checkpoint stands.
 
     With `validate` the weights of the best look at the validation patients are returned, otherwise the last ones.
+    Each of several processes reads its share of every batch, and is returned the weights as NumPy arrays.
     """
     config, block = run.config, run.config[stage]
     optimizer = make_optimizer(learning_rate=block.learning_rate, schedule=block.schedule, steps=block.steps)
     trainable = (lambda name: name not in frozen) if frozen else None
     start = state.create(variables["params"], variables["batch_stats"], optimizer, terms=weights, seed=config.seed, trainable=trainable)
+    rows = {"rows": meshes.share(run.mesh, batches.size)} if jax.process_count() > 1 else {}
     final, best = loop.run(
         start,
         step.make_step(loss_fn, optimizer, run.mesh, weights=weights, equalise=equalise, trainable=trainable),
-        lambda first: prefetch(batches.batch, first, block.steps),
+        lambda first: prefetch(partial(batches.batch, **rows), first, block.steps),
         stage=stage, steps=block.steps, log=run.log, mesh=run.mesh,
         checkpoints=checkpoint.Checkpoints(run.folder / stage / "checkpoints", keep=config.log.keep),
         log_every=config.log.every, save_every=config.log.save_every,
         validate=validate, validate_every=block.validate_every if validate else 0,
+        guard=guards.make_guard(stage, steps=block.steps, seed=config.seed, folder=run.folder / stage, tell=run.log.info),
     )  # fmt: skip
     kept = final if best is None else best
-    return {"params": kept.params, "batch_stats": kept.batch_stats}
+    return meshes.take_home(run.mesh, {"params": kept.params, "batch_stats": kept.batch_stats})

@@ -1,7 +1,8 @@
 """What a run tells: metrics.jsonl for programs, run.log and the screen for people, TensorBoard events for its viewers.
 
 metrics.jsonl holds nothing but what the run computed. Times and speeds go to run.log, so two runs of one command on one
-machine write the same metrics.jsonl, byte for byte, interrupted or not.
+machine write the same metrics.jsonl, byte for byte, interrupted or not. Of several processes the first one writes; the others
+print their warnings on the screen, with their number.
 """
 import importlib.metadata
 import json
@@ -20,6 +21,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from uscl.train import hosts
 from uscl.train.progress import Progress
 
 PACKAGES = ("uscl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "ml_collections", "tensorboardX")
@@ -29,15 +31,21 @@ class Log:
     """The log of one run's folder; a context manager."""
 
     def __init__(self, workdir: Path | str):
-        self.folder = Path(workdir)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._writes = Path(workdir), hosts.primary()
         self._boards: dict[str, SummaryWriter] = {}
-        file = logging.FileHandler(self.folder / "run.log", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
         screen = _Screen()
-        screen.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
         screen.addFilter(lambda record: getattr(record, "screen", True))
-        self._handlers = [file, screen]
+        self._handlers = [screen]
+        who = ""
+        if self._writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(self.folder / "run.log", encoding="utf-8")
+            file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+            self._handlers.append(file)
+        else:
+            screen.setLevel(logging.WARNING)
+            who = f"process {jax.process_index()}: "
+        screen.setFormatter(logging.Formatter(f"%(asctime)s  {who}%(message)s", "%H:%M:%S"))
         self._logger = logging.getLogger("uscl")
         self._before = self._logger.level, self._logger.propagate
         self._logger.setLevel(logging.INFO)
@@ -67,6 +75,8 @@ class Log:
 
     def resume(self, stage: str, step: int):
         """Forgets what this stage told beyond `step`, the update to go on from, and a last line torn by a crash."""
+        if not self._writes:
+            return
         path = self.folder / "metrics.jsonl"
         if path.exists():
             before = path.read_bytes().splitlines(keepends=True)
@@ -85,6 +95,8 @@ class Log:
         """
         values = {name: float(str(np.float32(value))) for name, value in sorted(values.items(), key=lambda v: (v[0] != "loss", v[0]))}
         line = json.dumps({"stage": stage, "step": int(step), **values}, allow_nan=False)
+        if not self._writes:
+            return
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
         for name, value in values.items():
@@ -92,12 +104,15 @@ class Log:
 
     def training(self, stage: str, start: int, steps: int, *, bar: bool = True) -> Progress:
         """Progress of a stage's training, as a bar on a terminal and as lines elsewhere."""
-        return Progress(stage, start, steps, tell=self.info, bar=bar and sys.stderr.isatty())
+        return Progress(stage, start, steps, tell=self.info, bar=self._bar(bar))
 
     def progress(self, items: Iterable, total: int, what: str) -> Iterator:
         """Passes the items on, with a bar on a terminal and one line in run.log at the end."""
-        yield from tqdm(items, desc=what, total=total, file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+        yield from tqdm(items, desc=what, total=total, file=sys.stderr, leave=False, disable=not self._bar())
         self.info(f"{what}: {total} done")
+
+    def _bar(self, wanted: bool = True) -> bool:
+        return wanted and self._writes and sys.stderr.isatty()
 
     def _board(self, stage: str, purge_step: int | None = None) -> SummaryWriter:
         # A folder for each stage: the viewer's purge hides later events of all curves in a folder, and steps begin anew.
@@ -135,8 +150,9 @@ def _replace(path: Path, content: bytes):
 
 
 def write_json(path: Path | str, obj: Any):
-    """Writes JSON in one go. NumPy and JAX values become plain ones, NaN and infinity become null."""
-    _replace(Path(path), (json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n").encode())
+    """Writes JSON in one go, by the first process alone. NumPy and JAX values become plain ones, NaN and infinity become null."""
+    if hosts.primary():
+        _replace(Path(path), (json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n").encode())
 
 
 def _plain(obj):
@@ -158,6 +174,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "processes": jax.process_count(),
         "devices": {"count": len(devices), "platform": devices[0].platform, "kind": devices[0].device_kind},
         "packages": {name: _version(name) for name in PACKAGES},
         "argv": sys.argv,

@@ -39,10 +39,11 @@ def make_mesh(devices: Sequence[jax.Device] | int | None = None, *, batch: int |
 
 def check_batch(mesh: Mesh, batch: int, *, key: str = "batch") -> None:
     """Raises UserError, with the config key in its sentence, if so many images do not split evenly over the mesh's devices."""
-    count = mesh.size
+    count, processes = mesh.size, len({device.process_index for device in mesh.devices.flat})
     if batch < 1 or batch % count:
         near = " or ".join(str(size) for size in (batch // count * count, (batch // count + 1) * count) if size > 0)
-        raise UserError(f"{key}: {batch} images do not split evenly over {count} devices; allowed are multiples of {count}, such as {near}")
+        devices = f"{count} devices" + (f" of {processes} processes" if processes > 1 else "")
+        raise UserError(f"{key}: {batch} images do not split evenly over {devices}; allowed are multiples of {count}, such as {near}")
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -55,18 +56,48 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
+def share(mesh: Mesh, batch: int) -> slice:
+    """Rows of a batch of so many images that this process's devices hold: all of them where there is one process.
+
+    Raises:
+        ValueError: the rows do not follow one another, or this process has no device in the mesh.
+    """
+    places = batch_sharding(mesh).addressable_devices_indices_map((batch,)).values()
+    rows = sorted({place.indices(batch)[:2] for (place,) in places})
+    if not rows or any(end != start for (_, end), (start, _) in zip(rows, rows[1:], strict=False)):
+        raise ValueError(f"process {jax.process_index()} holds the rows {rows} of {batch}, which are no slice")
+    return slice(rows[0][0], rows[-1][1])
+
+
 def put_batch(mesh: Mesh, batch: Batch) -> dict[str, jax.Array]:
     """Moves a NumPy batch to the devices, split along the first axis of each of its arrays, [N, ...].
 
+    Each of several processes passes its `share` of the rows, and all of them get the whole batch.
     The transfer is explicit, because the loop forbids implicit ones; it does not wait for the copy to end.
     """
-    return jax.device_put(dict(batch), batch_sharding(mesh))
+    here = batch_sharding(mesh)
+    if here.is_fully_addressable:
+        return jax.device_put(dict(batch), here)
+    times = mesh.size // mesh.local_mesh.size
+    with jax.transfer_guard_host_to_device("allow"):  # the loop's guard takes this call for an implicit transfer
+        return {name: jax.make_array_from_process_local_data(here, x, (len(x) * times, *x.shape[1:])) for name, x in batch.items()}
 
 
 def put_replicated(mesh: Mesh, tree):
-    """Copies a tree to every device. Always a real copy: the step donates its state, and the caller's arrays must survive."""
+    """Copies a tree to every device. Always a real copy: the step donates its state, and the caller's arrays must survive.
+
+    Several processes pass the same values; JAX checks that they are.
+    """
     # In two calls: where a call moves data as well, JAX 0.10 lets the copy on the device of origin share the memory.
     return jax.device_put(jax.device_put(tree, replicated(mesh)), replicated(mesh), may_alias=False)
+
+
+def take_home(mesh: Mesh, tree):
+    """A replicated tree for work outside the mesh: NumPy where there are several processes, otherwise the tree as it is.
+
+    Of arrays that other processes hold as well, JAX computes only inside a jit that all of them call.
+    """
+    return tree if replicated(mesh).is_fully_addressable else jax.device_get(tree)
 
 
 def cache_folder() -> Path:

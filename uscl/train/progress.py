@@ -69,6 +69,11 @@ class Progress:
             self._told = now
             self.tell(f"{self.stage} {self.done}/{self.steps}  {self.text(values)}", screen=self._bar is None)
 
+    def pace(self) -> dict[str, float]:
+        """Updates after the first, their images, and the seconds since the first was done."""
+        seconds = 0.0 if self._begun is None else self.clock() - self._begun
+        return {"updates": max(self.done - self.start - 1, 0), "images": self.images, "seconds": seconds}
+
     def text(self, values: dict[str, float]) -> str:
         """loss 0.61 (chance 4.16)  812 images/s  data 3%  ETA 0:01:12"""
         chance = f" (chance {values['chance']:.4g})" if "chance" in values else ""
