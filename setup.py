@@ -1,4 +1,10 @@
-"""Installs uscl: `pip install -e .` for the package, `.[test]` with what the tests need, `.[cuda]` with JAX for NVIDIA GPUs."""
+"""Installs uscl: `pip install -e .` for the package, `.[test]` with what the tests need, `.[cuda]` with JAX for NVIDIA GPUs.
+
+`.[bench]` brings the peers of launch/bench.py that need nothing but torch. The others would bring CUDA or another torch with them, so:
+    pip install torch==2.13.0        (a build for CPU)
+    pip install -e .[bench]
+    pip install --no-deps lightly==1.6.0 torchvision==0.28.0
+"""
 from setuptools import find_packages, setup
 
 setup(
@@ -30,5 +36,9 @@ setup(
         "matplotlib>=3.9",
         "jinja2>=3.1",
     ],
-    extras_require={"test": ["pytest>=8", "pytest-xdist>=3.6", "pycocotools>=2.0.8"], "cuda": ["jax[cuda13]>=0.10"]},
+    extras_require={
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "pycocotools>=2.0.8"],
+        "cuda": ["jax[cuda13]>=0.10"],
+        "bench": ["torch==2.13.0", "monai==1.6.1", "grain>=0.2.18", "array_record>=0.8", "tensorstore>=0.1.70"],
+    },
 )

@@ -2,10 +2,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from uscl.models import blocks
+from uscl import models
+from uscl.models import blocks, unet
 from uscl.train.mesh import make_mesh
 
 # images, height, width, channels in, features out: what each shape sets off
@@ -91,3 +93,24 @@ def test_thin_maps_become_wide_and_wide_ones_stay():
 
     assert widest(16, 16) == (32, (1, 2)) and widest(16, 8) == (32, (1, 4)) and widest(16, 4) == (16, (1, 4))
     assert widest(17, 4) == (17, (1, 1)) and widest(16, 32) == (32, (1, 1))
+
+
+def test_pooling_loses_no_gradient_in_a_compiled_network(monkeypatch):
+    """Under jit the maximum may be computed twice with different rounding; XLA's own pooling, slower, does not compare."""
+    model = models.UNet(classes=4, width=(8, 16, 16, 16, 16, 16))
+    variables = models.initialise(model, 0, (96, 96, 1))
+    image = jax.random.uniform(jax.random.key(1), (4, 96, 96, 1))
+    target = jax.nn.one_hot(jax.random.randint(jax.random.key(2), (4, 96, 96), 0, 4), 4)
+
+    def loss(params):
+        inputs = {"params": params, "batch_stats": variables["batch_stats"]}
+        logits, _ = model.apply(inputs, image, train=True, mutable=["batch_stats"])
+        return -(jax.nn.log_softmax(logits) * target).sum(-1).mean()
+
+    def norms():
+        gradient = jax.jit(jax.grad(loss))(variables["params"])["encoder"]
+        return [float(optax.global_norm(gradient[level])) for level in sorted(gradient)]
+
+    ours = norms()
+    monkeypatch.setattr(unet, "max_pool", lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"))
+    np.testing.assert_allclose(ours, norms(), rtol=1e-3)

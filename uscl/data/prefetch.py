@@ -1,8 +1,8 @@
 """Batches read ahead of the one who uses them.
 
-Not by Grain (0.2.18; 2026-11-20, two cores of an AMD EPYC): it is as fast (113,000 frames/s to our 110,000 in the caller's thread, 74,000 to
-90,000 with one thread of its own, 71,000 to 75,000 with four) and takes 0.8 to 1 s and 150 MB to import. But after an error or an
-interrupted wait it goes on without that batch, and closing it does not wait for its threads, while a batch here must be the one that
+Not by Grain (0.2.18; 2026-11-20, two cores of an AMD EPYC): it is as fast (113,000 frames/s to our 110,000 in the caller's thread,
+74,000 to 90,000 with one thread of its own, 71,000 to 75,000 with four) and takes 0.8 to 1 s and 150 MB to import. But after an error or
+an interrupted wait it goes on without that batch, and closing it does not wait for its threads, while a batch here must be the one that
 (seed, step) names.
 """
 

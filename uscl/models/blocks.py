@@ -123,7 +123,10 @@ def max_pool(x) -> jax.Array:
     n, height, width, channels = x.shape
     if height % 2 or width % 2:
         x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=-jnp.inf)
-    return x.reshape(n, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).max(axis=(2, 4))
+    x = x.reshape(n, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
+    # Not .max(): its gradient goes where the input equals the maximum, and under jit XLA computes both anew with different rounding, so
+    # that none may be equal and the gradient is lost. A comparison of two always has a winner.
+    return jnp.maximum(jnp.maximum(x[:, :, 0, :, 0], x[:, :, 0, :, 1]), jnp.maximum(x[:, :, 1, :, 0], x[:, :, 1, :, 1]))
 
 
 class ConvNorm(nn.Module):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from uscl import temporal
 from uscl.phantom import kidney
-from uscl.study import bench_data, bench_dicom
+from uscl.study import bench_data, bench_dicom, bench_losses, bench_metrics, bench_ntxent, bench_pipeline, bench_step
 
 REPEATS = 9
 
@@ -74,4 +74,11 @@ ROWS = {
     "store_reading": bench_data.store_reading,
     "store_formats": bench_data.store_formats,
     "loaders": bench_data.loaders,
+    "nt_xent": bench_ntxent.nt_xent,
+    "metrics": bench_metrics.metrics_rows,
+    "unet_step": bench_step.unet_step,
+    "unet_parts": bench_step.unet_parts,
+    "unet_gpu": bench_step.unet_gpu,
+    "pipeline": bench_pipeline.pipeline,
+    "streamed": bench_losses.streamed,
 }

@@ -24,6 +24,7 @@ from uscl.data.loader import CineBatches
 from uscl.data.prefetch import prefetch
 from uscl.data.store import Store
 from uscl.study.bench_formats import FORMATS, LENGTH, PERIOD, content
+from uscl.study.bench_worker import peak_mib
 
 CINES, FRAMES = 8, 16  # of a batch
 WINDOW, WINDOWS = 0.2, 9  # seconds in which frames are counted, and of how many such the median is taken
@@ -142,15 +143,6 @@ def rates(batch_fns: list[Callable], workers: int, ahead: Callable = prefetch) -
                     count += 1
                 rate.append(count * CINES * FRAMES / (time.perf_counter() - started))
     return found
-
-
-def peak_mib() -> float:
-    """The most memory this process was resident in so far, pages of mapped files included. Linux; nan elsewhere.
-
-    Not `ru_maxrss`, which a process started by a large one inherits from it.
-    """
-    status = Path("/proc/self/status")
-    return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024 if status.exists() else float("nan")
 
 
 def _batches(folder: str) -> CineBatches:
