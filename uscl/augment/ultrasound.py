@@ -88,16 +88,22 @@ def rayleigh_field(key, n, height, width, *, axial=1.0, lateral=1.5) -> jax.Arra
 
     Known values: fully developed speckle, mean / standard deviation = 1.913, standard deviation of the level 5.57 dB.
     """
-    taps = []
-    for sigma in (axial, lateral):
-        reach = int(np.ceil(3 * sigma))
-        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
-        taps.append(kernel / np.sqrt((kernel**2).sum()))  # variance stays 1
-    # Noise reaches beyond the picture by the kernel, so the field is as rough at its border as inside.
-    field = jax.random.normal(key, (n, height + len(taps[0]) - 1, width + len(taps[1]) - 1, 2))
-    field = sum(float(t) * field[:, i : i + height] for i, t in enumerate(taps[0]))
-    field = sum(float(t) * field[:, :, i : i + width] for i, t in enumerate(taps[1]))
+    down, across = _smoothing(height, axial), _smoothing(width, lateral)
+    # Noise reaches beyond the picture by the kernel, so the field is as rough at its border as inside. Two products of matrices, because
+    # of a sum of shifted fields XLA makes one loop that draws the noise anew for every tap.
+    field = jax.random.normal(key, (n, down.shape[1], across.shape[1], 2))
+    field = jnp.einsum("hi,nijc,wj->nhwc", down, field, across, precision=jax.lax.Precision.HIGHEST)
     return jnp.sqrt(jnp.square(field).mean(axis=-1, keepdims=True))
+
+
+def _smoothing(size: int, sigma: float) -> np.ndarray:
+    """[size, size + 2 reach] matrix that lays a Gaussian of unit energy along an axis: variance stays 1."""
+    reach = int(np.ceil(3 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
+    matrix = np.zeros((size, size + 2 * reach), np.float32)
+    for i, tap in enumerate(kernel / np.sqrt((kernel**2).sum())):
+        matrix[np.arange(size), np.arange(size) + i] = tap
+    return matrix
 
 
 def speckle(key, image, *, probability=1.0, strength=(0.1, 0.5), axial=1.0, lateral=1.5, dynamic_range=60.0) -> jax.Array:
