@@ -170,7 +170,7 @@ def test_the_users_mistakes_are_outcomes_and_ours_are_not(workers):
 
 
 def test_what_cannot_be_pickled_is_our_mistake():
-    with pytest.raises(RuntimeError, match="(?s)task 0.*pickle"):
+    with pytest.raises(RuntimeError, match="(?s)task 0.*(pickle|local object)"):
         outcomes(("unpicklable",))
     with pytest.raises(RuntimeError, match="(?s)Traceback.*ValueError"):
         outcomes(("value", Unreadable()))
