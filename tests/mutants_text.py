@@ -48,3 +48,11 @@ def lie_csv(data: bytes, _, rng) -> bytes:
     out = io.StringIO()
     csv.writer(out).writerows(rows)
     return out.getvalue().encode(rng.choice(("utf-8",) * 18 + ("utf-8-sig", "latin-1", "utf-16")), "replace")
+
+
+def scribbled(source, random):
+    """Up to three bytes written over, some of them with what numbers and texts are made of; and sometimes the end is cut off."""
+    damaged = bytearray(source)
+    for at in random.integers(0, len(damaged), random.integers(0, 4)):
+        damaged[at] = random.choice([random.integers(256), ord("9"), ord('"'), ord("e"), ord("-")])
+    return bytes(damaged[: random.integers(len(damaged)) if random.random() < 0.3 else None])

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from mutants_text import scribbled
 
 from uscl.data import annotations, shapes
 from uscl.types import UserError
@@ -240,10 +241,7 @@ def test_damaged_files_end_in_drawings_or_in_a_sentence(tmp_path, form):
         source = write_json(tmp_path / "a", {"_via_img_metadata": entries}).read_bytes()
     random, kinds = np.random.default_rng(3), []
     for _ in range(300):
-        damaged = bytearray(source)
-        for at in random.integers(0, len(damaged), random.integers(0, 4)):
-            damaged[at] = random.choice([random.integers(256), ord("9"), ord('"'), ord("e"), ord("-")])
-        (tmp_path / "a").write_bytes(damaged[: random.integers(len(damaged)) if random.random() < 0.3 else None])
+        (tmp_path / "a").write_bytes(scribbled(source, random))
         try:
             found = annotations.read(tmp_path / "a")
             kinds.append("read")

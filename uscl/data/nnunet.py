@@ -1,6 +1,6 @@
 """nnU-Net's raw layout, version 2: `read` takes it in, `export` writes a store as one.
 
-DatasetXXX_NAME/dataset.json, imagesTr/CASE_0000.png (a file a channel), labelsTr/CASE.png, imagesTs/ and labelsTs/ for the test, perhaps
+Dataset001_NAME/dataset.json, imagesTr/CASE_0000.png (a file a channel), labelsTr/CASE.png, imagesTs/ and labelsTs/ for the test, perhaps
 splits_final.json [{"train": [cases], "val": [cases]}, ...] and, from `export`, cases.csv with the patient of each case.
 """
 
