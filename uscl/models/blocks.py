@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from uscl.models.norms import norm
+
 EPSILON = 1e-3  # BatchNorm's, as in Chaitanya's networks
 HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -165,14 +167,12 @@ class ConvNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
 
         x = jax.tree.map(lambda part: part.astype(self.dtype), x)
-        y = self.form(x, kernel.astype(self.dtype)).astype(jnp.float32)
-        if train:
-            mean = y.mean((0, 1, 2))
-            var = jnp.square(y - mean).mean((0, 1, 2))  # in two passes: E[y^2] - E[y]^2 cancels where the mean is large
-            if not self.is_initializing():
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * (mean + bias)
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
-        else:
-            mean, var = running_mean.value - bias, running_var.value
-        y = (y - mean) * (scale * lax.rsqrt(var + EPSILON)) + shift
-        return nn.relu(y).astype(self.dtype)
+        y = self.form(x, kernel.astype(self.dtype))
+        if not train:
+            y = (y.astype(jnp.float32) - (running_mean.value - bias)) * (scale * lax.rsqrt(running_var.value + EPSILON)) + shift
+            return nn.relu(y).astype(self.dtype)
+        y, mean, var = norm(y, scale, shift, (0, 1, 2), EPSILON, 0.0)
+        if not self.is_initializing():
+            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * (mean.ravel() + bias)
+            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var.ravel()
+        return y

@@ -24,6 +24,9 @@ def ours(folder: str, batch: int, features: int) -> Contender:
     import jax.numpy as jnp
 
     from uscl import losses, temporal
+    from uscl.train import pages
+
+    pages.keep()  # as a run does
 
     def loss(z, image):
         weights = temporal.temporal_weights(image, image, kind="none")

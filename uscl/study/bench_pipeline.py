@@ -59,9 +59,10 @@ def ours(folder: str) -> Contender:
     from uscl.stages import encoder, pairs, views
     from uscl.stages import run as stage_run
     from uscl.train import mesh as meshes
-    from uscl.train import state, step
+    from uscl.train import pages, state, step
 
     make_store(Path(folder) / "store")
+    pages.keep()  # as a run does
     meshes.enable_compilation_cache()
     knobs, mesh, batches = config.default("quick"), meshes.make_mesh(1), batches_of(folder)
     model, weights = models.GlobalModel(width=tuple(knobs.model.width), momentum=knobs.model.bn_momentum), {"contrastive": 1.0}

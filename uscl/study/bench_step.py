@@ -32,8 +32,9 @@ def ours(folder: str, batch: int, side: int, work: str, dtype: str = "float32", 
 
     from uscl import losses, models
     from uscl.train import mesh as meshes
-    from uscl.train import state, step
+    from uscl.train import pages, state, step
 
+    pages.keep()  # as a run does
     meshes.enable_compilation_cache()
     mesh = meshes.make_mesh(1)
     model, weights = models.UNet(classes=CLASSES, dtype=dtype), {"cross_entropy": 1.0}
