@@ -29,6 +29,7 @@ def test_every_config_is_valid_at_both_scales(path, scale):
 def test_paper_scale_is_the_papers_protocol():
     config = uscl_config.default("paper")
     assert (config.encoder.steps, config.decoder.steps, config.finetune.steps) == (10001, 10001, 10001)
+    assert (config.nnunet.epochs, config.nnunet.iterations, config.nnunet.base, config.nnunet.learning_rate) == (1000, 250, 32, 1e-2)
     assert (config.data.size, config.encoder.learning_rate, config.encoder.pairs.temperature, config.temporal.margin) == (192, 1e-3, 0.1, 5)
 
 
@@ -48,6 +49,8 @@ def test_every_default_keeps_its_own_rule():
         ("data.validation", float("nan"), ["config.data.validation", "nan"]),
         ("data.fold", -2, ["config.data.fold", "-2", "at least -1"]),
         ("data.fold", True, ["config.data.fold", "True", "at least -1"]),
+        ("nnunet.preset", "resenc", ["config.nnunet.preset", "'resenc'", "'resenc_l'"]),
+        ("nnunet.folds", "ten", ["config.nnunet.folds", "'ten'", "'split'", "'five'", "'all'"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_rule(key, value, words):
@@ -65,6 +68,7 @@ def test_a_wrong_value_is_named_with_its_rule(key, value, words):
         ({"encoder.frames": 6, "encoder.pairs.sampling": "parts"}, ["config.encoder.frames=6", "multiple of the parts"]),
         ({"data.validation": 0.5, "data.test": 0.6}, ["config.data.validation=0.5", "config.data.test=0.6"]),
         ({"finetune.loss.dice": 0.0, "finetune.loss.speckle": 1.0}, ["finetune.loss.dice=0.0", "blind to area"]),
+        ({"nnunet.loss.dice": 0.0, "nnunet.loss.cross_entropy": 0.0}, ["nnunet.loss.cross_entropy=0.0", "blind to area"]),
     ],
 )
 def test_values_that_do_not_fit_together_are_named(changes, words):

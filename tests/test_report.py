@@ -26,7 +26,8 @@ def labels(shift):
 def write_run(path):
     """A run's folder with every file a run may leave, its numbers unlike one another."""
     rng = np.random.default_rng(0)
-    (path / "evaluate").mkdir(parents=True)
+    for place in ("evaluate", "nnunet"):
+        (path / place).mkdir(parents=True)
     gray = rng.integers(20, 200, (4, 40, 48)).astype(np.uint8)
     truth = np.stack([labels(k) for k in range(4)])
     prediction = np.stack([labels(0), labels(2), labels(5), 0 * labels(0)])
@@ -51,6 +52,23 @@ def write_run(path):
             "cortex": {"truth": {"m": 5.125, "omega": 3}, "prediction": {"m": 4.875, "omega": 4}, "intended": {"m": 0.625, "omega": 1}},
             "medulla": {"truth": {"m": 2.5, "omega": 0.2}},
         },
+        "nnunet/plans.json": {
+            "experiment_planner_used": "ExperimentPlanner",
+            "configurations": {"2d": {
+                "batch_size": 17, "patch_size": [40, 56], "median_image_size_in_voxels": [38.0, 54.0], "use_mask_for_norm": [False],
+                "architecture": {"arch_kwargs": {
+                    "n_stages": 3, "features_per_stage": [6, 12, 23], "kernel_sizes": [[3, 3], [3, 3], [3, 1]],
+                    "strides": [[1, 1], [2, 2], [2, 1]], "n_conv_per_stage": [2, 2, 4], "n_conv_per_stage_decoder": [5, 7],
+                }},
+            }},
+        },
+        "nnunet/network.json": {
+            "parameters": 123457, "networks": 5, "heads": 3, "regions": False, "augmentation": "upright", "turn": 15.0,
+        },
+        "nnunet/postprocessing.json": {"keep_largest": [[1, 2]], "tried": [
+            {"of": "foreground", "values": [1, 2], "before": 0.8125, "after": 0.84375, "adopted": True},
+            {"of": "cortex", "values": [1], "before": 0.71875, "after": 0.703125, "adopted": False},
+        ]},
     }  # fmt: skip
     for name, content in texts.items():
         (path / name).write_text(json.dumps(content))
@@ -163,6 +181,24 @@ def test_every_number_is_told(page):
     assert "patient D · mean DSC 0.000 · capsule 0.00" in text
 
 
+def test_the_plan_is_told_stage_by_stage(page):
+    text = Reader(page).text.replace("\N{NO-BREAK SPACE}", " ")
+    for told in ("5 networks of 123,457 parameters", "40 × 56 px", "17 patches", "38 × 54 px after the crop", "upright: turns up to ±15°",
+                 "a softmax over 3 label values", "1 40 × 56 6 3 × 3 1 × 1 2 7",
+                 "2 20 × 28 12 3 × 3 2 × 2 2 5", "3 10 × 28 23 3 × 1 2 × 1 4 –",
+                 "largest component of foreground 0.812 0.844 yes", "largest component of cortex 0.719 0.703 no"):  # fmt: skip
+        assert told in text, told
+
+
+def test_a_plan_before_its_post_processing(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "nnunet/postprocessing.json").unlink()
+    assert "nnunet/postprocessing.json was not written" in Reader(report.draw(tmp_path).read_text()).text
+    (tmp_path / "nnunet/plans.json").write_text('{"configurations": {"2d": {"patch_size": [8, 8]}}}')
+    with pytest.raises(Missing, match="nnunet/plans.json and nnunet/network.json do not fit together"):
+        SECTIONS["plan"][1](Folder(tmp_path), Easel(tmp_path / "plots"))
+
+
 def test_plots_are_pictures(run, page):
     names = {path.stem for path in (run / "plots").glob("*.png")}
     assert names == {"data", "curves-encoder", "curves-finetune", "classes", "overlay-best", "overlay-median", "overlay-worst",
@@ -175,13 +211,14 @@ def test_a_run_that_has_only_begun(tmp_path):
     text = Reader(report.draw(tmp_path).read_text()).text
     assert "Not evaluated yet" in text and "young" in text
     for name in ("data.json", "data.npz", "metrics.jsonl", "evaluate/cases.npz", "evaluate/nakagami.json", "encoder/pairs.npz",
-                 "decoder/pairs.npz", "evaluate/embedding.npz", "environment.json"):  # fmt: skip
+                 "decoder/pairs.npz", "evaluate/embedding.npz", "environment.json", "nnunet/plans.json"):  # fmt: skip
         assert f"{name} was not written" in text
 
 
 @pytest.mark.parametrize(
     "anchor, name", [("training", "metrics.jsonl"), ("cases", "evaluate/cases.npz"), ("nakagami", "evaluate/nakagami.json"),
-                     ("embedding", "evaluate/embedding.npz"), ("environment", "environment.json")],
+                     ("embedding", "evaluate/embedding.npz"), ("environment", "environment.json"), ("plan", "nnunet/plans.json"),
+                     ("plan", "nnunet/network.json")],
 )  # fmt: skip
 def test_a_broken_file_is_told_by_name(tmp_path, anchor, name):
     write_run(tmp_path / "run")

@@ -1,6 +1,7 @@
 """Augmentation: pure functions of a key, drawn per image, on float images [N, H, W, C] in [0, 1]."""
 from uscl.augment.finetune import finetune_pair
 from uscl.augment.frames import View, box_to_view, common_regions, crop_resize, lattice, normalise, random_boxes, view
+from uscl.augment.nnunet import nnunet_pair
 from uscl.augment.ultrasound import ultrasound
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "crop_resize",
     "finetune_pair",
     "lattice",
+    "nnunet_pair",
     "normalise",
     "random_boxes",
     "ultrasound",

@@ -79,17 +79,19 @@ def _frames_come_in_pairs(stage: str) -> Tie:
     return Tie(keys, lambda f: f[keys[0]] != "neighbours" or f[keys[1]] % 2 == 0, "neighbours are drawn in pairs: frames must be even")
 
 
+def _area_counts(stage: str) -> Tie:
+    keys = tuple(f"{stage}.loss.{name}" for name in ("dice", "cross_entropy", "speckle"))
+    return Tie(keys, lambda f: f[keys[0]] + f[keys[1]] > 0, "the speckle loss is blind to area: dice or cross_entropy must be above 0")
+
+
 TIES = (
     _frames_come_in_pairs("encoder"),
     _frames_come_in_pairs("decoder"),
     _frames_hold_parts("encoder"),
     _frames_hold_parts("decoder"),
     Tie(("data.validation", "data.test"), lambda f: f["data.validation"] + f["data.test"] < 1, "their sum must stay below 1"),
-    Tie(
-        ("finetune.loss.dice", "finetune.loss.cross_entropy", "finetune.loss.speckle"),
-        lambda f: f["finetune.loss.dice"] + f["finetune.loss.cross_entropy"] > 0,
-        "the speckle loss is blind to area: dice or cross_entropy must be above 0",
-    ),
+    _area_counts("finetune"),
+    _area_counts("nnunet"),
     Tie(
         ("finetune.dice.absent", "finetune.dice.smooth"),
         lambda f: f["finetune.dice.absent"] != "smooth" or f["finetune.dice.smooth"] > 0,

@@ -68,6 +68,25 @@ KNOBS: dict[str, Knob] = {
     ),
     "finetune.augment.elastic": Knob(5.0, number(0), "standard deviation of the elastic grid [px at a side of 192]"),
     "finetune.augment.intensity": Knob(True, FLAG, "contrast 0.8 to 1.2 and brightness +-0.1"),
+    # --- nnU-Net ---
+    "nnunet.preset": Knob("plain", one_of("plain", "resenc_m", "resenc_l", "resenc_xl"), "which of nnU-Net's planners plans the network"),
+    "nnunet.plans": Knob("", TEXT, "a plans file, ours or nnU-Net's own, in place of planning; empty: nnunet/plans.json is made"),
+    "nnunet.base": Knob(8, integer(1), "features of the first stage, where the plan is made here", paper=32),
+    "nnunet.batch": Knob(0, integer(0), "patches a step; 0: as planned"),
+    "nnunet.epochs": Knob(20, integer(1), "epochs; the rate falls from one to the next", paper=1000),
+    "nnunet.iterations": Knob(50, integer(1), "optimiser steps an epoch", paper=250),
+    "nnunet.learning_rate": Knob(1e-2, number(0, 1, above=True), "first rate of SGD with Nesterov's momentum 0.99"),
+    "nnunet.validate_every": Knob(5, integer(1), "epochs between two looks at the validation patients, which choose nothing", paper=50),
+    "nnunet.loss.dice": Knob(1.0, number(0), "weight of batch Dice"),
+    "nnunet.loss.cross_entropy": Knob(1.0, number(0), "weight of cross-entropy"),
+    "nnunet.loss.speckle": Knob(0.0, number(0), "weight of the speckle loss; its form is that of finetune.speckle"),
+    "nnunet.loss.equalise": Knob(True, FLAG, "with a speckle loss, divide each term by a running mean of its size before weighing"),
+    "nnunet.upright": Knob(False, FLAG, "no vertical flips, turns up to 15 degrees; False: nnU-Net's own augmentation"),
+    "nnunet.folds": Knob(
+        "split", one_of("split", "five", "all"), "train alone; a network a fold of train and validation; or one network on both"
+    ),
+    "nnunet.regions": Knob(False, FLAG, "a sigmoid for each class, which may overlap, in place of a softmax over label values"),
+    "nnunet.postprocess": Knob(True, FLAG, "keep only the largest component where held-out patients gain by it"),
     # --- evaluation and logs ---
     "evaluate.bootstrap": Knob(2000, integer(100), "resamplings of the patients behind each interval"),
     "evaluate.batch": Knob(16, integer(1), "images predicted at once"),

@@ -1,20 +1,28 @@
 """Losses: one float32 value per anchor or image, never reduced; the step takes the mean."""
 from uscl.losses.contrastive import info_nce, pairwise_contrastive
 from uscl.losses.local import local_pairs, region_corners, region_neighbours, sample_regions
+from uscl.losses.nnunet import batch_dice, deep_supervision, dice_ce, pixel_entropy, region_target, shrink, supervision_weights
 from uscl.losses.segmentation import cross_entropy, soft_dice
 from uscl.losses.speckle import speckle_loss
 from uscl.losses.streamed import streamed_info_nce, streamed_pairwise
 
 __all__ = [
+    "batch_dice",
     "cross_entropy",
+    "deep_supervision",
+    "dice_ce",
     "info_nce",
     "local_pairs",
     "pairwise_contrastive",
+    "pixel_entropy",
     "region_corners",
     "region_neighbours",
+    "region_target",
     "sample_regions",
+    "shrink",
     "soft_dice",
     "speckle_loss",
     "streamed_info_nce",
     "streamed_pairwise",
+    "supervision_weights",
 ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from uscl.report import curves, overlays, pairs, scores, tables, tissue
+from uscl.report import curves, overlays, pairs, plan, scores, tables, tissue
 from uscl.report.figures import Easel, css
 from uscl.report.folder import Folder, Missing
 
@@ -17,6 +17,7 @@ SECTIONS = {
     "cases": ("Best, median, worst", overlays.cases),
     "nakagami": ("Nakagami parameters", tissue.section),
     "pairs": ("Pairs", pairs.weights),
+    "plan": ("Plan", plan.section),
     "embedding": ("Embeddings", pairs.embedding),
     "protocol": ("Protocol", tables.protocol),
     "environment": ("Environment", tables.environment),

@@ -6,13 +6,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from uscl import metrics, models, nakagami
-from uscl.stages import embedding, predict
+from uscl import metrics, nakagami
+from uscl.stages import embedding, finetune, nnunet
 from uscl.stages import run as stage_run
-from uscl.stages.finetune import labelled_rows
 from uscl.train import hosts
 from uscl.train.logs import write_json
+from uscl.types import UserError
 
+# Stages that end with a network which segments: `label_maps(run, carried, rows)` and `labelled_rows(run)`, the rows it learnt from.
+SEGMENTING = {"finetune": finetune, "nnunet": nnunet}
 MEASURES = ("dsc", "dsc_skip_empty", "hd95_mm", "delta_snr", "signed_snr")
 
 
@@ -83,13 +85,21 @@ def speckle(
     return table
 
 
+def segmenting(stages: tuple[str, ...]):
+    """The module of the last stage before the evaluation that ends with a network which segments."""
+    names = [name for name in stages[: stages.index("evaluate")] if name in SEGMENTING]
+    if not names:
+        allowed = " or ".join(map(repr, SEGMENTING))
+        raise UserError(f"config.stages: found {tuple(stages)!r}; 'evaluate' needs a network that segments: {allowed} before it")
+    return SEGMENTING[names[-1]]
+
+
 def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | None:
     config, store, folder = run.config, run.store, run.folder / "evaluate"
+    stage = segmenting(tuple(config.stages))
     folder.mkdir(parents=True, exist_ok=True)
-    model = models.UNet(classes=store.values, **run.model_options())
-    predictor = predict.make_predictor(model, run.mesh, kind=config.model.normalise)
     rows = store.rows_of(store.patients("test"))
-    maps = predict.label_maps(predictor, carried["params"], carried["batch_stats"], store, rows, batch=config.evaluate.batch)
+    maps = stage.label_maps(run, carried, rows)
     patients = store.patients_of_rows(rows)
     cases = [
         {"patient": patients[i], "cine": int(maps["cine"][i]), "frame": int(maps["frame"][i]), "class": name}
@@ -116,14 +126,15 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
     write_json(folder / "classes.json", store.classes)
     intended = [store.truth[cine] for cine in sorted(set(maps["cine"].tolist())) if cine in store.truth]
     write_json(folder / "nakagami.json", speckle(maps, store.classes, intended, dynamic_range=config.finetune.speckle.dynamic_range))
-    embedding.save(run, carried, folder / "embedding.npz")
+    if "encoder" in carried["params"]:  # the contrastive models' encoder; the report says that there is none
+        embedding.save(run, carried, folder / "embedding.npz")
     results = {
         "experiment": config.experiment,
         "scale": config.scale,
         "classes": classes,
         "n_test": len(rows),
         "n_test_patients": len(set(patients)),
-        "n_train_labels": len(labelled_rows(run)),
+        "n_train_labels": len(stage.labelled_rows(run)),
         "metrics": summarise(cases, classes, bootstrap=config.evaluate.bootstrap, seed=config.seed),
     }
     write_json(run.folder / "results.json", results)

@@ -12,15 +12,15 @@ from uscl import report
 from uscl.config import flatten, validate
 from uscl.config.difference import Facts, refused
 from uscl.data.store import Store
-from uscl.stages import decoder, encoder, evaluate, finetune, source
+from uscl.stages import decoder, encoder, evaluate, finetune, nnunet, source
 from uscl.stages.run import Run
-from uscl.train import hosts, lock
+from uscl.train import hosts, lock, pages
 from uscl.train import mesh as meshes
 from uscl.train.logs import Log, environment, write_json
 from uscl.types import UserError
 
-STAGES = {"encoder": encoder, "decoder": decoder, "finetune": finetune, "evaluate": evaluate}
-LABELLED = ("finetune", "evaluate")  # stages that need labelled frames
+STAGES = {"encoder": encoder, "decoder": decoder, "finetune": finetune, "nnunet": nnunet, "evaluate": evaluate}
+LABELLED = ("finetune", "nnunet", "evaluate")  # stages that need labelled frames
 
 
 def run(config, workdir: str) -> Path:
@@ -35,6 +35,7 @@ def run(config, workdir: str) -> Path:
         if name not in STAGES:
             raise UserError(f"config.stages: found {name!r}; allowed are {', '.join(STAGES)}")
     folder = Path(workdir)
+    pages.keep()
     meshes.enable_compilation_cache()
     with disk_told(folder), contextlib.ExitStack() as stack:
         first(lambda: stack.enter_context(lock.hold(folder)))
@@ -46,6 +47,8 @@ def run(config, workdir: str) -> Path:
         store = store or source.open_store(config, folder, log)
         first(lambda: keep_data(folder, store))
         source.check_labels(store, [name for name in config.stages if name in LABELLED])
+        if "evaluate" in config.stages:
+            evaluate.segmenting(tuple(config.stages))  # before hours of pretraining that end with nothing to evaluate
         first(lambda: source.save_sample(store, folder))
         run = Run(config=config, folder=folder, store=store, mesh=meshes.make_mesh(), log=log)
         carried = None
@@ -88,8 +91,8 @@ def keep_config(folder: Path, config) -> None:
 
 
 def begun(folder: Path) -> set[str]:
-    """Stages that have a checkpoint."""
-    return {name for name in STAGES if any((folder / name / "checkpoints").glob("[0-9]*"))}
+    """Stages that have a checkpoint, of their own or of one of their folds."""
+    return {name for name in STAGES for place in ("", "fold_*/") if any((folder / name).glob(f"{place}checkpoints/[0-9]*"))}
 
 
 def noted_data(folder: Path) -> str | None:

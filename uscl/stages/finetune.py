@@ -36,10 +36,13 @@ def make_loss(model, *, values: int, weights: dict[str, float], dice, speckle, a
     return loss_fn
 
 
-def labelled_rows(run: stage_run.Run) -> np.ndarray:
-    """Rows of the labelled frames this run may learn from: a share of the training patients', spread over them and over the classes."""
+def labelled_rows(run: stage_run.Run, part: str = "train") -> np.ndarray:
+    """Rows of the labelled frames this run may learn from: a share of the training patients', spread over them and over the classes.
+
+    With part='validation' the same share of the validation patients', for who learns from them as well.
+    """
     store, fraction = run.store, run.config.finetune.label_fraction
-    rows = store.rows_of(store.patients("train"))
+    rows = store.rows_of(store.patients(part))
     classes = classes_in(store, rows) if fraction < 1 else None  # all rows need no choice, and no reading
     return label_subset(rows, store.patients_of_rows(rows), fraction, seed=run.config.seed, classes=classes)
 
@@ -52,13 +55,27 @@ def classes_in(store, rows: np.ndarray) -> np.ndarray:
     return np.stack([seen[:, values].any(1) for values in store.classes.values()], axis=1)
 
 
+def make_network(run: stage_run.Run) -> models.UNet:
+    return models.UNet(classes=run.store.values, **run.model_options())
+
+
+def label_maps(run: stage_run.Run, carried: dict[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """What the network that the stage returned sees in the labelled frames `rows`; see `predict.label_maps`."""
+    predictor = predict.make_predictor(make_network(run), run.mesh, kind=run.config.model.normalise)
+    return _maps(run, predictor, carried["params"], carried["batch_stats"], rows)
+
+
+def _maps(run: stage_run.Run, predictor, params, batch_stats, rows: np.ndarray) -> dict[str, np.ndarray]:
+    return predict.label_maps(lambda image: predictor(params, batch_stats, image)[0], run.store, rows, batch=run.config.evaluate.batch)
+
+
 def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.train) -> dict[str, Any]:
     config, store = run.config, run.store
     block = config.finetune
     meshes.check_batch(run.mesh, block.batch, key="config.finetune.batch")
     meshes.check_batch(run.mesh, config.evaluate.batch, key="config.evaluate.batch")
     batches = LabelledBatches(store, labelled_rows(run), batch=block.batch, seed=config.seed)
-    model = models.UNet(classes=store.values, **run.model_options())
+    model = make_network(run)
     variables = stage_run.initialise(run, model, batches.batch(0)["image"].shape[1:], carried)
     weights = {name: block.loss[name] for name in ("dice", "cross_entropy", "speckle") if block.loss[name] > 0}
     loss_fn = make_loss(
@@ -75,5 +92,5 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.trai
     return train(
         run, "finetune", loss_fn, variables, batches,
         weights=weights, frozen=tuple(block.freeze), equalise=block.loss.equalise and len(weights) > 1,
-        validate=lambda s: predict.mean_dsc(predictor, s.params, s.batch_stats, store, watched, batch=config.evaluate.batch),
+        validate=lambda s: predict.mean_dsc(_maps(run, predictor, s.params, s.batch_stats, watched), store.classes),
     )  # fmt: skip

@@ -34,24 +34,25 @@ def make_predictor(model, mesh, *, kind: str) -> Callable:
     return predictor
 
 
-def label_maps(predictor, params, batch_stats, store: Store, rows: np.ndarray, *, batch: int) -> dict[str, np.ndarray]:
-    """Predicted and true label values of the labelled frames `rows`, with image, mm per pixel, cine and frame, in their order."""
+def label_maps(values_of: Callable[[np.ndarray], np.ndarray], store: Store, rows: np.ndarray, *, batch: int) -> dict[str, np.ndarray]:
+    """Predicted and true label values of the labelled frames `rows`, with image, mm per pixel, cine and frame, in their order.
+
+    values_of: image uint8 [batch, H, W, C] -> label values uint8 [batch, H, W].
+    """
     kept: dict[str, list[np.ndarray]] = {}
     for part in all_rows(store, rows, batch):
         valid = part["valid"]
-        values, _ = predictor(params, batch_stats, part["image"])
-        part = {**part, "prediction": np.asarray(values)}
+        part = {**part, "prediction": np.asarray(values_of(part["image"]))}
         for name in ("image", "label", "prediction", "mm", "cine", "frame"):
             kept.setdefault(name, []).append(part[name][valid])
     return {name: np.concatenate(pieces) for name, pieces in kept.items()}
 
 
-def mean_dsc(predictor, params, batch_stats, store: Store, rows: np.ndarray, *, batch: int) -> float:
-    """Mean over images and classes of the Dice coefficient (1 where truth and prediction are both empty)."""
-    maps = label_maps(predictor, params, batch_stats, store, rows, batch=batch)
+def mean_dsc(maps: dict[str, np.ndarray], classes: dict[str, list[int]]) -> float:
+    """Mean over images and classes of the Dice coefficient (1 where truth and prediction are both empty) of what `label_maps` returned."""
     scores = [
         metrics.dice(metrics.class_mask(prediction, values), metrics.class_mask(truth, values))
         for prediction, truth in zip(maps["prediction"], maps["label"], strict=True)
-        for values in store.classes.values()
+        for values in classes.values()
     ]
     return float(np.mean(scores))

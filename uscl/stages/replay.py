@@ -30,11 +30,12 @@ def replay(workdir: Path | str, stage: str, number: int) -> list[str]:
     """
     folder = Path(workdir)
     config = read_config(folder)
+    place, stage = stage, stage.partition("/")[0]  # nnunet/fold_2 is a part of the stage nnunet
     if stage not in config.stages or stage == "evaluate":
         raise UserError(f"--stage: found {stage!r}; the run in {folder} trains {', '.join(s for s in config.stages if s != 'evaluate')}")
-    batch, seed = guards.read_batch(folder / stage, number)
+    batch, seed = guards.read_batch(folder / place, number)
     if seed != config.seed:
-        raise UserError(f"{folder / stage / 'offending'}: the batch of update {number} is of seed {seed}, the run's is {config.seed}")
+        raise UserError(f"{folder / place / 'offending'}: the batch of update {number} is of seed {seed}, the run's is {config.seed}")
     config.model.remat = False  # the same values, and every module's output can be looked at
     told: list[str] = []
     with lock.hold(folder), tempfile.TemporaryDirectory() as beside, Log(beside) as log:
@@ -42,7 +43,7 @@ def replay(workdir: Path | str, stage: str, number: int) -> list[str]:
         carried = None
         for name in config.stages[: config.stages.index(stage)]:
             carried = STAGES[name].run(run, carried)
-        STAGES[stage].run(run, carried, train=partial(_again, number=number, batch=batch, told=told))
+        STAGES[stage].run(run, carried, train=partial(_again, number=number, batch=batch, told=told, place=place))
     return told
 
 
@@ -61,15 +62,22 @@ def read_config(folder: Path):
     return config
 
 
-def _again(run, stage, loss_fn, variables, batches, *, weights, frozen=(), equalise=False, validate=None, number, batch, told):
-    """Stands in for `stages.run.train`, with the same arguments, and stops after update `number`."""
-    block = run.config[stage]
-    optimizer = stage_run.make_optimizer(learning_rate=block.learning_rate, schedule=block.schedule, steps=block.steps)
+def _again(
+    run, stage, loss_fn, variables, batches, *, weights, frozen=(), equalise=False, validate=None, course=None, number, batch, told, place
+):
+    """Stands in for `stages.run.train`, with the same arguments, and stops after update `number`; folds before the one in `place` are done."""
+    course = course or stage_run.course_of(run, stage)
+    if course.folder != place:
+        return stage_run.train(
+            run, stage, loss_fn, variables, batches,
+            weights=weights, frozen=frozen, equalise=equalise, validate=validate, course=course,
+        )  # fmt: skip
+    optimizer = course.optimizer
     trainable = (lambda name: name not in frozen) if frozen else None
     start = state.create(variables["params"], variables["batch_stats"], optimizer, terms=weights, seed=run.config.seed, trainable=trainable)
     update = step.make_step(loss_fn, optimizer, run.mesh, weights=weights, equalise=equalise, trainable=trainable)
     now, _, at = position.recall(
-        start, _Before(run.folder / stage / "checkpoints", number),
+        start, _Before(run.folder / place / "checkpoints", number),
         stage=stage, steps=number, log=run.log, mesh=run.mesh, validated=validate is not None,
     )  # fmt: skip
     for n in range(at, number - 1):

@@ -11,7 +11,7 @@ import ml_collections
 import optax
 
 from uscl import models
-from uscl.data.loader import CineBatches, LabelledBatches
+from uscl.data.loader import CineBatches
 from uscl.data.prefetch import prefetch
 from uscl.data.store import Store
 from uscl.stages.pairs import Pairs
@@ -48,6 +48,28 @@ class Run:
         return {"width": tuple(block.width), "momentum": block.bn_momentum, "dtype": block.dtype, "remat": block.remat}
 
 
+@dataclass(frozen=True)
+class Course:
+    """How long a training goes, what moves the weights, and which of them it ends with.
+
+    validate_every: steps between two looks at the validation patients. keep: 'best' of those looks, or 'last'.
+    folder: where checkpoints lie, below the run's folder.
+    """
+
+    steps: int
+    optimizer: optax.GradientTransformation
+    validate_every: int
+    folder: str
+    keep: str = "best"
+
+
+def course_of(run: Run, stage: str) -> Course:
+    """The course that the stage's block of the configuration describes."""
+    block = run.config[stage]
+    optimizer = make_optimizer(learning_rate=block.learning_rate, schedule=block.schedule, steps=block.steps)
+    return Course(block.steps, optimizer, block.validate_every if "validate_every" in block else 0, stage)
+
+
 def make_optimizer(*, learning_rate: float, schedule: str, steps: int) -> optax.GradientTransformation:
     """Adam at a constant rate, or falling to 0 by a cosine over the stage."""
     return optax.adam(optax.cosine_decay_schedule(learning_rate, steps) if schedule == "cosine" else learning_rate)
@@ -64,32 +86,35 @@ def train(
     stage: str,
     loss_fn: Callable,
     variables: dict[str, Any],
-    batches: CineBatches | LabelledBatches,
+    batches,
     *,
     weights: dict[str, float],
     frozen: tuple[str, ...] = (),
     equalise: bool = False,
     validate: Callable | None = None,
+    course: Course | None = None,
 ) -> dict[str, Any]:
     """Trains `variables` on the stage's loss and returns them; resumes where the stage's newest checkpoint stands.
 
-    With `validate` the weights of the best look at the validation patients are returned, otherwise the last ones.
+    With `validate` the weights of the best look at the validation patients are returned, otherwise the last ones; a `course` may ask for
+    the last ones all the same, and takes the place of what the stage's block says. `batches` has `.size` and `.batch(step, rows=slice)`.
     Each of several processes reads its share of every batch, and is returned the weights as NumPy arrays.
     """
-    config, block = run.config, run.config[stage]
-    optimizer = make_optimizer(learning_rate=block.learning_rate, schedule=block.schedule, steps=block.steps)
+    config = run.config
+    course = course or course_of(run, stage)
+    folder, optimizer = run.folder / course.folder, course.optimizer
     trainable = (lambda name: name not in frozen) if frozen else None
     start = state.create(variables["params"], variables["batch_stats"], optimizer, terms=weights, seed=config.seed, trainable=trainable)
     rows = {"rows": meshes.share(run.mesh, batches.size)} if jax.process_count() > 1 else {}
     final, best = loop.run(
         start,
         step.make_step(loss_fn, optimizer, run.mesh, weights=weights, equalise=equalise, trainable=trainable),
-        lambda first: prefetch(partial(batches.batch, **rows), first, block.steps),
-        stage=stage, steps=block.steps, log=run.log, mesh=run.mesh,
-        checkpoints=checkpoint.Checkpoints(run.folder / stage / "checkpoints", keep=config.log.keep),
+        lambda first: prefetch(partial(batches.batch, **rows), first, course.steps),
+        stage=stage, steps=course.steps, log=run.log, mesh=run.mesh,
+        checkpoints=checkpoint.Checkpoints(folder / "checkpoints", keep=config.log.keep),
         log_every=config.log.every, save_every=config.log.save_every,
-        validate=validate, validate_every=block.validate_every if validate else 0,
-        guard=guards.make_guard(stage, steps=block.steps, seed=config.seed, folder=run.folder / stage, tell=run.log.info),
+        validate=validate, validate_every=course.validate_every if validate else 0,
+        guard=guards.make_guard(stage, steps=course.steps, seed=config.seed, folder=folder, tell=run.log.info),
     )  # fmt: skip
-    kept = final if best is None else best
+    kept = final if best is None or course.keep == "last" else best
     return meshes.take_home(run.mesh, {"params": kept.params, "batch_stats": kept.batch_stats})
