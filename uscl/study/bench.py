@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from uscl import temporal
 from uscl.phantom import kidney
-from uscl.study import bench_data, bench_dicom, bench_losses, bench_metrics, bench_ntxent, bench_pipeline, bench_step
+from uscl.study import bench_data, bench_dicom, bench_losses, bench_metrics, bench_nnunet, bench_ntxent, bench_pipeline, bench_step
 
 REPEATS = 9
 
@@ -81,4 +81,5 @@ ROWS = {
     "unet_gpu": bench_step.unet_gpu,
     "pipeline": bench_pipeline.pipeline,
     "streamed": bench_losses.streamed,
+    "nnunet_inference": bench_nnunet.nnunet_inference,
 }
