@@ -4,6 +4,7 @@ device by device.
 The first holds the stages' own losses, augmentation included, for every loss and every kind of temporal weights: one compilation has them
 all and is told by one-hot vectors which to return. The second is `shard_map` with the communication by hand.
 """
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -23,7 +24,9 @@ import reference
 from uscl import config as uscl_config
 from uscl import losses, models
 from uscl.augment import View, lattice, normalise
+from uscl.models import blocks
 from uscl.models.blocks import EPSILON, ConvNorm
+from uscl.models.norms import norm
 from uscl.stages import decoder, encoder, finetune, views
 from uscl.stages.pairs import Pairs
 from uscl.train import mesh as meshes
@@ -119,12 +122,20 @@ def stage_loss(name, which, *, plain):
     return decoder.make_loss(model, view, AnyRule(which), kind, **how)
 
 
+@contextlib.contextmanager
 def smooth():
     """softplus for ReLU: another order of summation carries some activation across zero, and its whole gradient comes or goes.
 
     With ReLU the gradients of one and of four devices lie 1e-6 to 1e-3 of their norm apart, with softplus 1e-7.
     """
-    return mock.patch.object(nn, "relu", nn.softplus)
+
+    def soft_norm(x, scale, shift, axes, epsilon, slope):
+        assert slope == 0
+        z, *statistics = norm(x, scale, shift, axes, epsilon)
+        return nn.softplus(z), *statistics
+
+    with mock.patch.object(nn, "relu", nn.softplus), mock.patch.object(blocks, "norm", soft_norm):
+        yield
 
 
 @cache
