@@ -1,35 +1,17 @@
-"""nnU-Net's networks: parameters counted by hand, every form against sums in float64, and what the original's weights must do.
+"""nnU-Net's networks: parameters counted by hand, shapes, first weights; values and gradients against float64."""
 
-The counts below are those that PlainConvUNet and ResidualEncoderUNet of the original report. A convolution of k x l from C to F channels
-followed by a norm has k l C F + 3 F of them (bias, scale, shift), a transposed one s t C F + F, a head C K + K.
-"""
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nnunet_reference import FAST, ONE, PLAIN, RNG, TWO, UNEVEN, dot, halved, network, plan, random_like, slope, wide
 from uscl import models
 from uscl.models import nnunet_blocks as blocks
 from uscl.models.nnunet import NNUNet
 from uscl.train.mesh import make_mesh
 
-THREE, ONE, TWO = (3, 3), (1, 1), (2, 2)
-
-
-def plan(features, strides, blocks, decoder, residual=False, first=THREE):
-    kernels = (first, *(THREE,) * (len(features) - 1))
-    names = {"features": features, "strides": strides, "kernels": kernels, "blocks": blocks, "decoder": decoder, "residual": residual}
-    return SimpleNamespace(**names)
-
-
-def halved(features, blocks, decoder, residual=False):
-    return plan(features, (ONE, *(TWO,) * (len(features) - 1)), blocks, decoder, residual)
-
-
-PLAIN = halved((3, 4, 6), (2, 1, 2), (1, 2))
-UNEVEN = plan((3, 4, 4), (ONE, (1, 2), (2, 1)), (1, 2, 2), (1, 1), True, first=(1, 3))
 FULL = (32, 64, 128, 256, 512, 512, 512)
 COUNTS = {
     # 256 x 256. Encoder, sums of C F: 32 + 32^2 = 1056, then F/2 F + F^2 = 6144, 24576, 98304, 393216, then 2 x 512^2 twice: 1571872, times
@@ -55,90 +37,6 @@ COUNTS = {
         3360 + 9408 + 1163904 + 554112 + 102624 + 908,
     ),
 }
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile: nothing here runs for long
-RNG = np.random.default_rng(5)
-
-
-# --- the same in float64, pixel by pixel ---
-
-
-def convolution(x, kernel, stride):
-    """out(i, j) = sum over the window centred at (s i, t j), which is 0 outside the map."""
-    (n, height, width, _), (k, l, _, features), (s, t) = x.shape, kernel.shape, stride
-    padded = np.pad(x, ((0, 0), (k // 2, k // 2), (l // 2, l // 2), (0, 0)))
-    out = np.zeros((n, len(range(0, height, s)), len(range(0, width, t)), features))
-    for i in range(out.shape[1]):
-        for j in range(out.shape[2]):
-            out[:, i, j] = np.tensordot(padded[:, s * i : s * i + k, t * j : t * j + l], kernel, 3)
-    return out
-
-
-def normalised(x, scale, shift):
-    std = np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
-    return (x - x.mean((1, 2), keepdims=True)) / std * scale + shift
-
-
-def activated(x):
-    return np.where(x > 0, x, 0.01 * x)
-
-
-def conv_norm(p, x, stride=ONE):
-    x = convolution(x, p["leaky_kernel"], stride) + p.get("bias", 0)  # the bias, which ours leaves out
-    return normalised(x, p["scale"] if "scale" in p else p["zero_scale"], p["shift"])
-
-
-def transposed(p, x):
-    (n, height, width, _), (_, s, t, features) = x.shape, p["spread_kernel"].shape
-    out = np.zeros((n, s * height, t * width, features)) + p["bias"]
-    for i in range(s):
-        for j in range(t):
-            out[:, i::s, j::t] += x @ p["spread_kernel"][:, i, j]
-    return out
-
-
-def averaged(x, stride):
-    return sum(x[:, i :: stride[0], j :: stride[1]] for i in range(stride[0]) for j in range(stride[1])) / np.prod(stride)
-
-
-def residual(p, x, stride):
-    y = conv_norm(p["conv2"], activated(conv_norm(p["conv1"], x, stride)))
-    skip = averaged(x, stride)
-    return activated(y + (conv_norm(p["skip"], skip) if "skip" in p else skip))
-
-
-def network(p, plan, x):
-    """Every head's scores, finest first."""
-    x = activated(conv_norm(p["stem"], x)) if plan.residual else x
-    maps, scores, n = [], [], len(plan.features)
-    for s, count in enumerate(plan.blocks):
-        for i in range(count):
-            stride, part = plan.strides[s] if i == 0 else ONE, p[f"stage{s}"]
-            x = residual(part[f"block{i + 1}"], x, stride) if plan.residual else activated(conv_norm(part[f"conv{i + 1}"], x, stride))
-        maps.append(x)
-    for s, count in zip(reversed(range(n - 1)), plan.decoder, strict=True):
-        x = np.concatenate([transposed(p[f"level{s}"]["up"], x), maps[s]], axis=-1)
-        for i in range(count):
-            x = activated(conv_norm(p[f"level{s}"]["convs"][f"conv{i + 1}"], x))
-        scores.append(x @ p[f"head{s}"]["leaky_kernel"][0, 0] + p[f"head{s}"]["bias"])
-    return scores[::-1]
-
-
-def wide(tree):
-    return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
-
-
-def slope(f, at, along, step=1e-6):
-    """Derivative of f, a function of a tree of float64, along a tree: central difference."""
-    ahead, behind = (f(jax.tree.map(lambda a, d, h=h: a + h * d, at, along)) for h in (step, -step))
-    return (ahead - behind) / (2 * step)
-
-
-def dot(a, b):
-    return sum(float(np.sum(np.asarray(x, np.float64) * y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
-def random_like(tree):
-    return jax.tree.map(lambda a: RNG.normal(size=a.shape), tree)
 
 
 # --- counts, shapes, first weights ---
@@ -201,81 +99,6 @@ def test_first_weights():
 def test_what_cannot_be_built(plan, shape, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda: NNUNet.of(plan, 2).init(jax.random.key(0), jnp.zeros(shape), train=True))
-
-
-# --- forms ---
-
-FORMS = {  # height, width, channels, features, kernel, stride
-    "strided": (8, 18, 3, 4, THREE, TWO),  # 36 pixels come out: XLA's own convolution
-    "strided, few pixels": (8, 12, 3, 4, THREE, TWO),
-    "few pixels": (4, 5, 3, 4, THREE, ONE),
-    "one axis": (6, 16, 3, 2, THREE, (1, 2)),
-    "one axis, few pixels": (6, 4, 3, 2, THREE, (2, 1)),
-    "a row": (8, 16, 3, 2, (1, 3), (1, 2)),
-    "a column, few pixels": (6, 4, 3, 2, (3, 1), (2, 1)),
-    "one channel": (8, 16, 1, 5, THREE, TWO),
-    "odd sides": (9, 15, 2, 3, THREE, TWO),
-    "odd sides, few pixels": (5, 7, 2, 3, THREE, TWO),
-    "a pixel": (8, 8, 4, 3, ONE, ONE),
-}
-
-
-@pytest.mark.parametrize("height, width, channels, features, kernel, stride", FORMS.values(), ids=FORMS)
-def test_convolution(height, width, channels, features, kernel, stride):
-    """The gradients too: the function is linear in either argument, so <g, f(d)> is the derivative along d."""
-    x, k = RNG.normal(size=(2, height, width, channels)), RNG.normal(size=(*kernel, channels, features))
-    want = convolution(x, k, stride)
-    g, dx, dk = RNG.normal(size=want.shape), RNG.normal(size=x.shape), RNG.normal(size=k.shape)
-
-    def both(x, k, g):
-        out, back = jax.vjp(lambda x, k: blocks.convolve_strided(x, k, stride), x, k)
-        return out, *back(g)
-
-    out, in_x, in_k = jax.jit(both, compiler_options=FAST)(*(jnp.asarray(a, jnp.float32) for a in (x, k, g)))
-    np.testing.assert_allclose(out, want, atol=2e-5)
-    np.testing.assert_allclose(dot(in_x, dx), np.sum(g * convolution(dx, k, stride)), atol=2e-4)
-    np.testing.assert_allclose(dot(in_k, dk), np.sum(g * convolution(x, dk, stride)), atol=2e-4)
-
-
-@pytest.mark.parametrize("backend, few", [("cpu", True), ("gpu", False)])
-def test_only_a_cpu_takes_products(monkeypatch, backend, few):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    program = str(jax.make_jaxpr(lambda x, k: blocks.convolve_strided(x, k, TWO))(jnp.zeros((1, 8, 8, 4)), jnp.zeros((3, 3, 4, 4))))
-    assert ("conv_general_dilated" not in program) == few
-
-
-def norm_and_gradients(x, scale, shift, g, factor):
-    out, back = jax.vjp(lambda *a: blocks.instance_norm(*a, factor), x, scale, shift)
-    return out, back(g)
-
-
-@pytest.mark.parametrize("factor", [0.01, 1.0])
-def test_instance_norm(factor):
-    at = tuple(RNG.normal(size=size) for size in ((2, 4, 6, 3), (3,), (3,)))
-    at = (at[0] * 3 + 2, *at[1:])
-    g = RNG.normal(size=at[0].shape)
-
-    def f(arrays):
-        z = normalised(*arrays)
-        return np.where(z > 0, z, factor * z)
-
-    out, gradients = norm_and_gradients(*(jnp.asarray(a, jnp.float32) for a in (*at, g)), factor)
-    np.testing.assert_allclose(out, f(at), atol=1e-5)
-    for i in range(3):
-        along = tuple(RNG.normal(size=a.shape) if i == j else np.zeros(a.shape) for j, a in enumerate(at))
-        np.testing.assert_allclose(dot(gradients, along), slope(lambda a: np.sum(g * f(a)), at, along), rtol=1e-4, atol=1e-4)
-
-
-def test_instance_norm_at_its_corners():
-    x = np.float32(RNG.normal(size=(1, 8, 8, 1)))
-    far = blocks.instance_norm(jnp.float32(x + np.float32(4096)), jnp.ones(1), jnp.zeros(1))  # E[x^2] - E[x]^2 would leave nothing
-    np.testing.assert_allclose(far, normalised(np.float64(x + np.float32(4096)), 1, 0), atol=1e-3)
-    out, (dx, dscale, dshift) = norm_and_gradients(jnp.full((1, 2, 2, 1), 7.0), jnp.ones(1), jnp.zeros(1), jnp.ones((1, 2, 2, 1)), 0.01)
-    assert not out.any() and np.abs(dx).max() < 1e-6 and dscale == 0
-    np.testing.assert_allclose(dshift, 4 * 0.01, rtol=1e-6)  # torch's slope at 0
-    np.testing.assert_allclose(jax.grad(blocks.leaky)(0.0), 0.01, rtol=1e-6)
-    kept = jax.eval_shape(lambda x: jax.vjp(blocks.instance_norm, x, jnp.ones(3), jnp.ones(3))[1], jnp.zeros((1, 4, 4, 3), jnp.bfloat16))
-    assert sorted(a.size for a in jax.tree.leaves(kept))[-2:] == [3, 48]  # of all maps only x is kept
 
 
 # --- whole networks ---
