@@ -199,6 +199,21 @@ def test_a_plan_before_its_post_processing(tmp_path):
         SECTIONS["plan"][1](Folder(tmp_path), Easel(tmp_path / "plots"))
 
 
+def test_a_run_tells_only_of_its_stages(tmp_path):
+    write_run(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"nnunet": {"epochs": 61}}
+    for stages, shown, left_out in (
+        (["nnunet", "evaluate"], ["plan", "epochs"], ["pairs", "embedding", "pairs.margin"]),
+        (["encoder", "finetune", "evaluate"], ["pairs", "embedding", "pairs.margin"], ["plan", "epochs"]),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"stages": stages}))
+        page = report.draw(tmp_path).read_text()
+        for name in shown:
+            assert f'id="{name}"' in page or f">{name}<" in page, name
+        for name in left_out:
+            assert f'id="{name}"' not in page and f">{name}<" not in page, name
+
+
 def test_plots_are_pictures(run, page):
     names = {path.stem for path in (run / "plots").glob("*.png")}
     assert names == {"data", "curves-encoder", "curves-finetune", "classes", "overlay-best", "overlay-median", "overlay-worst",

@@ -22,6 +22,8 @@ SECTIONS = {
     "protocol": ("Protocol", tables.protocol),
     "environment": ("Environment", tables.environment),
 }
+# Sections that only some stages have something to show in; a run without those leaves them out.
+OF_STAGES = {"pairs": ("encoder", "decoder"), "plan": ("nnunet",), "embedding": ("finetune",)}
 
 
 def draw(workdir):
@@ -34,7 +36,10 @@ def draw(workdir):
     folder = Folder(workdir)
     easel = Easel(folder.path / "plots")
     sections = []
+    stages = folder.config.get("stages")
     for anchor, (title, make) in SECTIONS.items():
+        if stages and anchor in OF_STAGES and not set(stages) & set(OF_STAGES[anchor]):
+            continue
         try:
             content = make(folder, easel)
         except Missing as error:

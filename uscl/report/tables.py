@@ -62,8 +62,17 @@ def crossed(nested):
     return None, nested
 
 
+# Blocks of the configuration that only these stages read.
+READERS = {
+    "encoder": ("encoder",), "decoder": ("decoder",), "temporal": ("encoder", "decoder"), "finetune": ("finetune", "nnunet"),
+    "nnunet": ("nnunet",), "evaluate": ("evaluate",),
+}  # fmt: skip
+
+
 def protocol(folder, easel):
-    return {"text": "Every setting the run used, as config.json holds it.", "blocks": [{"kind": "groups", "groups": groups(folder.config)}]}
+    stages = folder.config.get("stages")
+    used = {key: value for key, value in folder.config.items() if not stages or set(stages) & set(READERS.get(key, stages))}
+    return {"text": "Every setting the run used, as config.json holds it.", "blocks": [{"kind": "groups", "groups": groups(used)}]}
 
 
 def environment(folder, easel):

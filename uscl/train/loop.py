@@ -110,7 +110,7 @@ def run(
             for name, value in values.items():
                 if not math.isfinite(value):
                     fail(name, value, number)
-            progress.update(values, images=len(next(iter(batch.values()))), waited=waited)
+            progress.update(values, images=len(next(iter(batch.values()))) * jax.process_count(), waited=waited)
             if (number % log_every == 0 or number == steps) and not due(number):
                 log.metrics(stage, number, values)
         return values
