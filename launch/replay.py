@@ -9,7 +9,7 @@ from absl import flags
 from uscl.command import run_command
 
 RUN = flags.DEFINE_string("run", None, "a run's folder: the --workdir of launch/main.py", required=True)
-STAGE = flags.DEFINE_string("stage", None, "encoder, decoder, finetune or nnunet; nnunet/fold_K where it trained several networks", required=True)
+STAGE = flags.DEFINE_string("stage", None, "encoder, decoder, finetune, nnunet, or nnunet/fold_K of several networks", required=True)
 STEP = flags.DEFINE_integer("step", None, "number of the update, as the error and the kept file name it", required=True, lower_bound=1)
 
 

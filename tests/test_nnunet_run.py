@@ -23,7 +23,7 @@ plans, done, made = nnunets.plans, nnunets.done, nnunets.made  # fixtures
 def test_a_run_leaves_what_the_contract_promises(done):
     results = json.loads((done / "results.json").read_text())
     assert list(results) == ["experiment", "scale", "classes", "n_test", "n_test_patients", "n_train_labels", "metrics"]
-    assert list(results["metrics"]) == ["dsc", "dsc_skip_empty", "hd95_mm", "delta_snr", "signed_snr"]
+    assert list(results["metrics"]) == ["dsc", "dsc_skip_empty", "hd95_mm", "surface_dice", "delta_snr", "signed_snr"]
     cases = list(csv.DictReader((done / "evaluate" / "cases.csv").open()))
     assert results["n_test"] == 4 and results["n_train_labels"] == 2 * 5 and len(cases) == 4 * len(results["classes"])
     lines = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]

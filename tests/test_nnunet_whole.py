@@ -16,7 +16,8 @@ import nnunets
 from nnunets import STEPS, rows_of, tiny
 from uscl.data.patches import PatchBatches
 from uscl.models.plan import read_plan
-from uscl.stages import experiment, nnunet_loss
+from uscl.stages import experiment, nnunet_loss, replay
+from uscl.train import guards
 
 plans, made = nnunets.plans, nnunets.made  # fixtures
 
@@ -47,8 +48,25 @@ def test_five_folds_interrupted_and_resumed_equal_undisturbed(tmp_path, plans, m
     assert all({"dice", "cross_entropy", "speckle"} <= line.keys() for line in lines)
     assert json.loads((tmp_path / "whole/results.json").read_text())["n_train_labels"] == 12
     page = (tmp_path / "whole/report.html").read_text()
-    for told in ("5 networks", "a sigmoid for each of 4 regions", "upright: turns up to ±15°", "nnunet_fold_4", "embedding.npz was not"):
+    for told in ("5 networks", "a sigmoid for each of 4 regions", "upright: turns up to ±15°", "nnunet_fold_4"):
         assert told in page, told
+    assert "embedding" not in page  # nnU-Net has none
+
+
+@pytest.mark.slow
+def test_an_update_of_a_fold_run_again(tmp_path, plans):
+    kept, fetch = {}, PatchBatches.batch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PatchBatches, "batch", lambda self, n: kept.setdefault((self.seed, n), fetch(self, n)))
+        experiment.run(tiny(**{"nnunet.folds": "five", "nnunet.plans": plans}), tmp_path)
+    seed = list(dict.fromkeys(seed for seed, _ in kept))[1]  # the second fold's
+    guards.Keep(tmp_path / "nnunet/fold_1", seed=0, tell=print)(STEPS, {"loss": float("nan")}, kept[seed, STEPS - 1])
+    _, *metrics, last = replay.replay(tmp_path, "nnunet/fold_1", STEPS)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    line = next(line for line in lines if line["stage"] == "nnunet_fold_1" and line["step"] == STEPS)
+    told = dict(m.split() for m in metrics)
+    assert last == "every output, term and gradient is finite" and {"dice", "cross_entropy", "loss"} <= told.keys()
+    assert told == {name: f"{line[name]:.6g}" for name in told}
 
 
 @pytest.mark.slow

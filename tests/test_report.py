@@ -31,7 +31,7 @@ def write_run(path):
     gray = rng.integers(20, 200, (4, 40, 48)).astype(np.uint8)
     truth = np.stack([labels(k) for k in range(4)])
     prediction = np.stack([labels(0), labels(2), labels(5), 0 * labels(0)])
-    keys = ("dsc", "dsc_skip_empty", "hd95_mm", "delta_snr", "signed_snr")
+    keys = ("dsc", "dsc_skip_empty", "hd95_mm", "surface_dice", "delta_snr", "signed_snr")
     entry = lambda k: {"mean": 0.1234 * k, "ci95": [0.1111 * k, 0.1333 * k]}  # noqa: E731
     metrics = {
         key: {**entry(k + 1), "per_class": {name: entry(k + 1 + 0.2 * (c + 1)) for c, name in enumerate(CLASSES)}}

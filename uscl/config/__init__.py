@@ -79,6 +79,22 @@ def _frames_come_in_pairs(stage: str) -> Tie:
     return Tie(keys, lambda f: f[keys[0]] != "neighbours" or f[keys[1]] % 2 == 0, "neighbours are drawn in pairs: frames must be even")
 
 
+def _pair_ties(block: str) -> tuple[Tie, ...]:
+    unit, margin, horizon, order, negatives = (f"{block}.{name}" for name in ("unit", "margin", "horizon", "curriculum", "negatives"))
+    return (
+        Tie(
+            (unit, margin, horizon),
+            lambda f: f[unit] != "frames" or (float(f[margin]).is_integer() and float(f[horizon]).is_integer()),
+            "frames are counted: margin and horizon must be whole, or unit 'seconds'",
+        ),
+        Tie(
+            (order, negatives),
+            lambda f: f[order] == "none" or f[negatives] != "other_cines",
+            "a curriculum orders a cine's own frames: negatives must be 'same_cine' or 'all'",
+        ),
+    )
+
+
 def _area_counts(stage: str) -> Tie:
     keys = tuple(f"{stage}.loss.{name}" for name in ("dice", "cross_entropy", "speckle"))
     return Tie(keys, lambda f: f[keys[0]] + f[keys[1]] > 0, "the speckle loss is blind to area: dice or cross_entropy must be above 0")
@@ -89,6 +105,9 @@ TIES = (
     _frames_come_in_pairs("decoder"),
     _frames_hold_parts("encoder"),
     _frames_hold_parts("decoder"),
+    *_pair_ties("encoder.pairs"),
+    *_pair_ties("decoder.pairs"),
+    *_pair_ties("temporal"),
     Tie(("data.validation", "data.test"), lambda f: f["data.validation"] + f["data.test"] < 1, "their sum must stay below 1"),
     _area_counts("finetune"),
     _area_counts("nnunet"),
@@ -96,6 +115,11 @@ TIES = (
         ("finetune.dice.absent", "finetune.dice.smooth"),
         lambda f: f["finetune.dice.absent"] != "smooth" or f["finetune.dice.smooth"] > 0,
         "a smoothed fraction needs something to smooth with: smooth must be above 0",
+    ),
+    Tie(
+        ("nnunet.loss.speckle", "finetune.speckle.form", "finetune.speckle.window_mm"),
+        lambda f: not f["nnunet.loss.speckle"] or f["finetune.speckle.form"] != "map" or not f["finetune.speckle.window_mm"],
+        "nnU-Net's patches do not know their mm: window_mm must be 0",
     ),
     Tie(
         ("decoder.views.crop", "decoder.views.flip"),

@@ -24,13 +24,14 @@ class Change:
 class Facts:
     """What the rules have to know beside the two configurations.
 
-    order: the stages of the run. begun: those of them that have checkpoints. same_data: says whether the store under the
-    new path is the one the run began with; asked only if the path has changed.
+    order: the stages of the run. begun: those of them that have checkpoints. same_data, same_start: say whether the store, or
+    the weights to start from, under the new path are those the run began with; asked only if the path has changed.
     """
 
     order: tuple[str, ...] = ()
     begun: Collection[str] = ()
     same_data: Callable[[], bool] = lambda: False
+    same_start: Callable[[], bool] = lambda: False
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -58,11 +59,17 @@ def _location(key: str, old: Mapping[str, Any], new: Mapping[str, Any], facts: F
     return None if facts.same_data() else "another store, by its checksum"
 
 
+def _origin(key: str, old: Mapping[str, Any], new: Mapping[str, Any], facts: Facts) -> str | None:
+    return None if facts.same_start() else "other weights to start from"
+
+
 def _length(key: str, old: Mapping[str, Any], new: Mapping[str, Any], facts: Facts) -> str | None:
     """Longer is the same experiment if the rate does not know the end, and no later stage has begun from the earlier end."""
     stage = key.removesuffix(".steps")
     if key not in old or key not in new:
         return ""
+    if any(new.get(f"{block}.curriculum", "none") != "none" for block in (f"{stage}.pairs", "temporal")):
+        return "its curriculum follows the share of the steps that are done"
     if new.get(f"{stage}.schedule") != "constant":
         return f"its rate falls towards the last step; with {stage}.schedule='constant' a stage can be made longer"
     if new[key] < old[key]:
@@ -77,5 +84,6 @@ Rule = Callable[[str, Mapping[str, Any], Mapping[str, Any], Facts], str | None] 
 RULES: tuple[tuple[Callable[[str], bool], Rule], ...] = (
     (lambda key: key.startswith("log."), _logging),
     (lambda key: key == "data.store", _location),
+    (lambda key: key == "start", _origin),
     (lambda key: key.endswith(".steps"), _length),
 )

@@ -22,6 +22,7 @@ KNOBS: dict[str, Knob] = {
     "scale": Knob("quick", one_of("quick", "paper"), "which column of this table the run started from"),
     "seed": Knob(0, integer(0, 2**31 - 1), "seed of initial weights, batches, augmentation and the choice of labels"),
     "stages": Knob(("encoder", "decoder", "finetune", "evaluate"), each(TEXT, at_least=1), "stages of the run, in order"),
+    "start": Knob("", TEXT, "folder of a finished run whose last stage's weights this one begins from; empty: from random weights"),
     # --- data ---
     "data.store": Knob("", TEXT, "folder made by launch/prepare.py; empty: the embedded phantom"),
     "data.fold": Knob(-1, integer(-1), "fold of the store's splits.json that validates, from 0; -1: the split as it is"),
@@ -60,7 +61,11 @@ KNOBS: dict[str, Knob] = {
     ),
     "finetune.dice.smooth": Knob(0.0, number(0), "added above and below the fraction bar [px]; absent='smooth' wants it above 0"),
     "finetune.dice.over": Knob("image", one_of("image", "batch"), "Dice sums over each image or over the batch"),
-    "finetune.speckle.form": Knob("parameters", one_of("parameters", "log_parameters"), "distance of (m, Omega) or of their logarithms"),
+    "finetune.speckle.form": Knob(
+        "parameters", one_of("parameters", "log_parameters", "map"), "a region's (m, Omega), their logarithms, or the mean of local ones"
+    ),
+    "finetune.speckle.window": Knob(9, integer(3), "map: side of the window in which m and Omega are local [px]", paper=13),
+    "finetune.speckle.window_mm": Knob(0.0, number(0), "map: the same [mm], where the mm of a pixel are known; 0: window counts for all"),
     "finetune.speckle.envelope": Knob(False, FLAG, "undo log compression before the moments"),
     "finetune.speckle.dynamic_range": Knob(60.0, number(10, 120), "dynamic range assumed when undoing log compression [dB]"),
     "finetune.augment.right_angles": Knob(
@@ -89,6 +94,7 @@ KNOBS: dict[str, Knob] = {
     "nnunet.postprocess": Knob(True, FLAG, "keep only the largest component where held-out patients gain by it"),
     # --- evaluation and logs ---
     "evaluate.bootstrap": Knob(2000, integer(100), "resamplings of the patients behind each interval"),
+    "evaluate.tolerance": Knob(2.0, number(0), "distance between two borders that counts as none, for surface Dice [mm]"),
     "evaluate.batch": Knob(16, integer(1), "images predicted at once"),
     "log.every": Knob(10, integer(1), "steps between two lines of metrics.jsonl", paper=50),
     "log.save_every": Knob(100, integer(1), "steps between two checkpoints", paper=500),
@@ -100,11 +106,20 @@ def pair_rule(kind: str, negatives: str, sampling: str, paper: tuple[str, str, s
     """The block that says which pairs a contrastive stage attracts and repels, and by which loss."""
     paper_kind, paper_negatives, paper_sampling = paper or (None, None, None)
     return {
-        "kind": Knob(kind, one_of("none", "binary", "linear", "partition"), "which frames resemble each other", paper_kind),
-        "margin": Knob(5, integer(0), "binary: largest distance of a positive pair [frames]"),
-        "horizon": Knob(0, integer(0), "linear: distance at which the weight reaches 0 [frames]; 0: the length of the cine"),
+        "kind": Knob(
+            kind, one_of("none", "binary", "linear", "gaussian", "sigmoid", "partition"), "which frames resemble each other", paper_kind
+        ),
+        "unit": Knob("frames", one_of("frames", "seconds"), "unit of margin, horizon, sigma, 1 / alpha; seconds by the store's frame_ms"),
+        "margin": Knob(5.0, number(0), "binary: largest distance of a positive pair [unit]"),
+        "horizon": Knob(0.0, number(0), "linear: distance at which the weight reaches 0 [unit]; 0: the length of the cine"),
+        "sigma": Knob(5.0, number(0, above=True), "gaussian: exp(-d^2 / 2 sigma^2) at a distance d [unit]"),
+        "alpha": Knob(0.2, number(0, above=True), "sigmoid: 2 / (1 + exp(alpha d)) at a distance d [1 / unit]"),
         "parts": Knob(4, integer(1), "partition: equal parts of a cine"),
         "negatives": Knob(negatives, one_of("other_cines", "same_cine", "all"), "what repels an anchor", paper_negatives),
+        "curriculum": Knob(
+            "none", one_of("none", "near_to_far", "far_to_near"), "order in which a cine's own frames begin to repel; none: all at once"
+        ),
+        "curriculum_until": Knob(0.5, number(0, 1, above=True), "curriculum: share of the steps after which all of them do"),
         "loss": Knob("info_nce", one_of("info_nce", "pairwise"), "which contrastive loss"),
         "temperature": Knob(0.1, number(0.001, 100), "info_nce: temperature"),
         "denominator": Knob("pair", one_of("pair", "all"), "info_nce: this positive and the negatives, or everything"),

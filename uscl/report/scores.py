@@ -11,6 +11,7 @@ METRICS = {
     "dsc": ("DSC", "higher is better", 3, "overlap; 1 where truth and prediction are both empty"),
     "dsc_skip_empty": ("DSC, empty skipped", "higher is better", 3, "overlap; images where both are empty are left out"),
     "hd95_mm": ("HD95, mm", "lower is better", 1, "95 % Hausdorff distance of the borders; a missed class counts as the image's diagonal"),
+    "surface_dice": ("Surface Dice", "higher is better", 3, "borders within the tolerance of each other; a missed class counts 0"),
     "delta_snr": ("|ΔSNR|", "lower is better", 3, "difference of log10(mean / std) of the gray levels inside truth and prediction"),
     "signed_snr": ("ΔSNR, signed", "0 is best", 3, "prediction minus truth: above 0, the prediction took in calmer tissue"),
 }

@@ -15,16 +15,18 @@ from uscl.types import UserError
 
 # Stages that end with a network which segments: `label_maps(run, carried, rows)` and `labelled_rows(run)`, the rows it learnt from.
 SEGMENTING = {"finetune": finetune, "nnunet": nnunet}
-MEASURES = ("dsc", "dsc_skip_empty", "hd95_mm", "delta_snr", "signed_snr")
+MEASURES = ("dsc", "dsc_skip_empty", "hd95_mm", "surface_dice", "delta_snr", "signed_snr")
 
 
-def measure(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, mm: float) -> dict[str, float]:
-    """All measures of one class in one image; the masks are boolean [H, W], the image its grey values."""
+def measure(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, mm: float, *, tolerance: float) -> dict[str, float]:
+    """All measures of one class in one image; the masks are boolean [H, W], the image its grey values, tolerance in mm."""
     absolute, signed = metrics.delta_snr(image, prediction, truth)
+    surface = metrics.surface_distances(prediction, truth, mm=mm, tolerance=tolerance)
     return {
         "dsc": metrics.dice(prediction, truth, empty="one"),
         "dsc_skip_empty": metrics.dice(prediction, truth, empty="skip"),
-        "hd95_mm": metrics.hausdorff95(prediction, truth, mm=mm),
+        "hd95_mm": surface.hausdorff95,
+        "surface_dice": surface.surface_dice,
         "delta_snr": absolute,
         "signed_snr": signed,
     }
@@ -108,6 +110,7 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
             metrics.class_mask(maps["prediction"][i], values),
             metrics.class_mask(maps["label"][i], values),
             float(maps["mm"][i]),
+            tolerance=config.evaluate.tolerance,
         )
         for i in range(len(rows))
         for name, values in store.classes.items()

@@ -13,6 +13,7 @@ from uscl.config import flatten, validate
 from uscl.config.difference import Facts, refused
 from uscl.data.store import Store
 from uscl.stages import decoder, encoder, evaluate, finetune, nnunet, source
+from uscl.stages import start as starts
 from uscl.stages.run import Run
 from uscl.train import hosts, lock, pages
 from uscl.train import mesh as meshes
@@ -45,13 +46,13 @@ def run(config, workdir: str) -> Path:
         store = first(lambda: source.open_store(config, folder, log))
         hosts.wait_for(config.data.store or folder / "data")
         store = store or source.open_store(config, folder, log)
-        first(lambda: keep_data(folder, store))
+        carried = starts.carried(config, store=store)
+        first(lambda: keep_data(folder, store, start=config.start))
         source.check_labels(store, [name for name in config.stages if name in LABELLED])
         if "evaluate" in config.stages:
             evaluate.segmenting(tuple(config.stages))  # before hours of pretraining that end with nothing to evaluate
         first(lambda: source.save_sample(store, folder))
         run = Run(config=config, folder=folder, store=store, mesh=meshes.make_mesh(), log=log)
-        carried = None
         for name in config.stages:
             with timed(folder / "timing.json", name):
                 carried = STAGES[name].run(run, carried)
@@ -79,7 +80,10 @@ def keep_config(folder: Path, config) -> None:
     """
     path, mine = folder / "config.json", json.loads(config.to_json(sort_keys=False))
     if path.exists():
-        facts = Facts(order=tuple(config.stages), begun=begun(folder), same_data=lambda: same_data(folder, config.data.store))
+        facts = Facts(
+            order=tuple(config.stages), begun=begun(folder),
+            same_data=lambda: same_data(folder, config.data.store), same_start=lambda: same_start(folder, config.start),
+        )  # fmt: skip
         changed = refused(flatten(json.loads(path.read_text())), flatten(mine), facts)
         if changed:
             raise UserError(
@@ -95,29 +99,39 @@ def begun(folder: Path) -> set[str]:
     return {name for name in STAGES for place in ("", "fold_*/") if any((folder / name).glob(f"{place}checkpoints/[0-9]*"))}
 
 
-def noted_data(folder: Path) -> str | None:
-    """Checksum of the store the run began with, as environment.json has it."""
+def noted(folder: Path, what: str = "store") -> str | None:
+    """Checksum of the store the run began with, or of the weights it starts from (what='start'), as environment.json has it."""
     path = folder / "environment.json"
-    return json.loads(path.read_text()).get("store", {}).get("checksum") if path.exists() else None
+    return json.loads(path.read_text()).get(what, {}).get("checksum") if path.exists() else None
 
 
 def same_data(folder: Path, store: str) -> bool:
     """Whether the store at this path is the one the run began with, or it never came so far as to have one."""
-    noted = noted_data(folder)
-    if noted is None:
+    known = noted(folder)
+    if known is None:
         return not begun(folder)
-    return bool(store) and Store.open(store).checksum == noted
+    return bool(store) and Store.open(store).checksum == known
 
 
-def keep_data(folder: Path, store: Store) -> None:
-    """Writes environment.json, with the store's checksum; refuses a store that has changed under its path."""
-    noted = noted_data(folder)
-    if begun(folder) and noted not in (None, store.checksum):
-        raise UserError(
-            f"{store.path}: the checksum of the store is {store.checksum}, and was {noted} when the run in {folder} began; "
-            "go on with the same data, or give the changed experiment a --workdir of its own"
-        )
-    write_json(folder / "environment.json", environment() | {"store": {"path": str(store.path), "checksum": store.checksum}})
+def same_start(folder: Path, path: str) -> bool:
+    """Whether the run at `path` has the weights this one began from, or this one never came so far."""
+    known = noted(folder, "start")
+    if known is None:
+        return not begun(folder)
+    return bool(path) and starts.checksum(path) == known
+
+
+def keep_data(folder: Path, store: Store, start: str = "") -> None:
+    """Writes environment.json, with the checksums of the store and of what is started from; refuses what has changed under its path."""
+    found = {"store": (store.path, store.checksum)} | ({"start": (start, starts.checksum(start))} if start else {})
+    for what, (path, checksum) in found.items():
+        if begun(folder) and noted(folder, what) not in (None, checksum):
+            raise UserError(
+                f"{path}: the checksum of the {what} is {checksum}, and was {noted(folder, what)} when the run in {folder} began; "
+                "go on with the same data, or give the changed experiment a --workdir of its own"
+            )
+    kept = {what: {"path": str(path), "checksum": checksum} for what, (path, checksum) in found.items()}
+    write_json(folder / "environment.json", environment() | kept)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from uscl import config as uscl_config
 from uscl.models.finite import watch
 from uscl.stages import run as stage_run
 from uscl.stages import source
+from uscl.stages import start as starts
 from uscl.stages.experiment import STAGES
 from uscl.train import guards, lock, position, state, step
 from uscl.train import mesh as meshes
@@ -40,7 +41,7 @@ def replay(workdir: Path | str, stage: str, number: int) -> list[str]:
     told: list[str] = []
     with lock.hold(folder), tempfile.TemporaryDirectory() as beside, Log(beside) as log:
         run = stage_run.Run(config=config, folder=folder, store=source.open_store(config, folder, log), mesh=meshes.make_mesh(), log=log)
-        carried = None
+        carried = starts.carried(config, store=run.store)
         for name in config.stages[: config.stages.index(stage)]:
             carried = STAGES[name].run(run, carried)
         STAGES[stage].run(run, carried, train=partial(_again, number=number, batch=batch, told=told, place=place))
@@ -65,7 +66,7 @@ def read_config(folder: Path):
 def _again(
     run, stage, loss_fn, variables, batches, *, weights, frozen=(), equalise=False, validate=None, course=None, number, batch, told, place
 ):
-    """Stands in for `stages.run.train`, with the same arguments, and stops after update `number`; folds before the one in `place` are done."""
+    """Stands in for `stages.run.train`, with the same arguments, and stops after update `number`; earlier folds are done."""
     course = course or stage_run.course_of(run, stage)
     if course.folder != place:
         return stage_run.train(

@@ -1,0 +1,139 @@
+"""A study's folder as one page: `draw(folder)` writes report.html and tables/ from the results that lie there, however many."""
+
+from markupsafe import Markup
+
+from uscl.report import study_cases, study_curves, study_files, study_findings, study_layout, study_protocol, study_tables
+from uscl.report.figures import Easel
+from uscl.report.folder import Missing
+from uscl.report.page import fill
+from uscl.report.study_folder import Study, percent
+from uscl.report.tables import duration, figure, plural
+from uscl.study import papers, results
+
+FOOTER = "Drawn by uscl from what the runs wrote; the tables lie in tables/ as csv, Markdown and LaTeX."
+MODELS = ("baseline", "scratch", "nnunet", "speckle", "temporal")  # configs of which one experiment each is looked at closely
+BARS = {"dsc": ("DSC", "higher is better"), "delta_snr": ("ΔSNR", "lower is better"), "hd95_mm": ("HD95, mm", "lower is better")}
+
+
+def draw(folder):
+    """Draws a study's report from its folder: report.html, one self-contained file, and tables/*.{csv,md,tex}.
+
+    folder: a study's folder, of which study.json must be there. Runs that have not been evaluated are told as "not yet run", so the
+    page may be drawn while the study goes on, and again. Imports no model, reads nothing outside the folder. Returns the page's path.
+    Raises UserError where `folder` is no study.
+    """
+    study = Study(folder)
+    scores = study_tables.Scores(results.read(study.path))
+    easel = Easel(None)  # no second form of the figures: drawing them twice is most of the time
+    tables = study_layout.tables(study, scores)
+    for table in tables.values():
+        study_files.write(table, study.path / "tables")
+    found = study_findings.findings(study, scores)
+    models = shown(study)
+    # anchor: title, a function without arguments -> {"text", "blocks", "notes"?}
+    parts = {
+        **{f"table-{key}": (study_layout.TITLES.get(key, key), lambda table=table: _table(table)) for key, table in tables.items()},
+        "curves": ("Label efficiency, drawn", lambda: _curves(study, tables, easel)),
+        "classes": ("By class", lambda: _classes(study, scores, easel, models)),
+        "cases": ("Best, median, worst", lambda: study_cases.cases(study, easel, models)),
+        "nakagami": ("Nakagami parameters", lambda: study_cases.speckle(study, easel, models)),
+        "embedding": ("Embeddings", lambda: study_cases.embeddings(study, easel, models)),
+        "protocol": ("Protocol", lambda: study_protocol.section(study, easel)),
+        "spent": ("Time and energy", lambda: study_protocol.spent(study, easel)),
+        "versions": ("Versions", lambda: study_protocol.versions(study, easel)),
+    }
+    sections = []
+    for anchor, (title, make) in parts.items():
+        try:
+            content = make()
+        except Missing as error:
+            content = {"missing": str(error)}
+        sections.append({"anchor": anchor, "title": title, "text": "", "blocks": [], "notes": [], "missing": "", **content})
+    page = fill(
+        title=f"{study.plan.get('name', study.path.resolve().name)} study", scale=study.plan.get("scale", ""), headline=_headline(found),
+        tiles=_tiles(study, tables), sections=sections, footer=FOOTER,
+    )  # fmt: skip
+    path = study.path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def shown(study):
+    """{label: run}: a few models, evaluated at one share of labels and one seed, so that their pictures can stand side by side."""
+    chosen = {}
+    for config in MODELS:
+        names = [name for name, entry in study.experiments.items() if entry["config"] == config and study.chosen(name)]
+        names.sort(key=lambda name: (bool(study.experiments[name].get("changes")), list(study.experiments).index(name)))
+        if names:
+            chosen[names[0]] = {(run.fraction, run.seed): run for run in study.chosen(names[0])}
+    if not chosen:
+        return {}
+    places = {place for runs in chosen.values() for place in runs}
+    best = max(places, key=lambda place: (sum(place in runs for runs in chosen.values()), -place[0], -place[1]))  # where most stand
+    return {study.label(name): runs[best] for name, runs in chosen.items() if best in runs}
+
+
+def _headline(found):
+    """The first paragraph: each claim's question and its answer, in running text that is smaller than a run's one sentence."""
+    one = Markup('<span style="display: block; margin: 0 0 .5em"><strong>{}</strong> {}</span>')
+    whole = Markup('<span style="display: block; font-size: 17px; line-height: 1.45; letter-spacing: 0; text-wrap: pretty">{}</span>')
+    return whole.format(Markup("").join(one.format(*pair) for pair in found))
+
+
+def _tiles(study, tables):
+    cells = [cell for table in tables.values() for _, row in table.rows for cell in row]
+    done, words = sum(cell.known for cell in cells), [cell.verdict.word for cell in cells if cell.verdict]
+    seconds = sum(sum(stages.values()) for stages in study.json("timing.json"))
+    runs = sum(bool(folder.results) for folder in study.folders.values())
+    asked = len({cell["folder"] for cell in study.plan["runs"]})
+    return [
+        {"name": "runs evaluated", "value": f"{runs} of {asked}", "note": f"with {plural(len(study.seeds), 'seed')}"},
+        {"name": "places filled", "value": f"{done} of {len(cells)}", "note": "in all tables"},
+        {"name": "better", "value": figure(words.count("better")), "note": f"of {plural(len(words), 'comparison')}"},
+        {"name": "worse", "value": figure(words.count("worse")), "note": f"of {plural(len(words), 'comparison')}"},
+        {"name": "inside the noise", "value": figure(words.count("inside the noise")), "note": f"of {plural(len(words), 'comparison')}"},
+        {"name": "time", "value": duration(seconds), "note": "of all stages, added up"},
+    ]
+
+
+def _table(table):
+    links = ", ".join(f"tables/{table.key}.{ending}" for ending in ("csv", "md", "tex"))
+    return {
+        "text": study_tables.legend(table),
+        "blocks": [{"kind": "table", "table": study_tables.page(table), "strong": False}],
+        "notes": [*study_layout.remarks(table.key), f"Also as {links}."],
+    }
+
+
+def _curves(study, tables, easel):
+    curves = {}
+    for key in ("labels", "beyond"):
+        for name, cells in tables[key].rows if key in tables else ():
+            points = {share: (c.mean, c.low, c.high) for share, c in zip(study.fractions(key), cells, strict=True) if c.known}
+            curves[name[0]] = points
+    printed = {}
+    for name, entry in study.experiments.items():
+        if entry["table"] == "labels" and study_layout.plain(entry):
+            row = papers.LABEL_CURVE.rows["nnunet" if entry["config"] == "nnunet" else "contrastive"]
+            printed[study.label(name)] = dict(zip(papers.LABEL_CURVE.columns, row, strict=True))
+    text = "Mean DSC over classes and images. Bands and whiskers are 95 % intervals over patients, and over seeds where there are several."
+    return {"text": text, "blocks": study_curves.efficiency(curves, printed, easel)}
+
+
+def _classes(study, scores, easel, models):
+    if not models:
+        raise Missing("no run has been evaluated")
+    panels, legend = [], []
+    share = next(iter(models.values())).fraction
+    for measure, (said, better) in BARS.items():
+        found = {}
+        for label, run in models.items():
+            cells = {name: scores.cell(run.experiment, share, measure, [name]) for name in scores.classes}
+            found[label] = {name: (cell.mean, cell.low, cell.high) for name, cell in cells.items() if cell.known}
+        if any(found.values()):
+            panel, legend = study_curves.bars(found, measure=said, better=better)
+            panels.append(panel)
+    if not panels:
+        raise Missing("no measure was found in evaluate/cases.csv of the shown runs")
+    text = f"A few models at {percent(share)} of labels, all seeds; lines are 95 % intervals."
+    return {"text": text, "blocks": [easel.block("classes", panels, legend=legend)]}

@@ -1,0 +1,79 @@
+"""The weights a run begins from: those that another run's last trained stage ended with, so that a pretraining serves many fine-tunings."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from uscl.config import flatten
+from uscl.train import checkpoint
+from uscl.types import UserError
+
+HANDING_ON = ("encoder", "decoder", "finetune")  # stages whose parts a later stage can take by name
+ALIKE = ("model.width", "model.normalise")  # what the two runs must share for the weights to fit and to mean the same
+
+
+def carried(config, *, store) -> dict[str, Any] | None:
+    """Variables {"params", "batch_stats"} as the run in `config.start` ended with them, NumPy; None where `config.start` is empty.
+
+    The best look's weights where that run's last stage validated, its last weights otherwise: what it would have handed to a next stage.
+    Raises UserError where that run is none, is not finished, learnt from another store, had another network, or ends with nnunet.
+    """
+    if not config.start:
+        return None
+    folder, kept = _kept(config.start)
+    if "nnunet" in config.stages:
+        raise UserError("config.start: found together with the stage 'nnunet', which learns from random weights; leave one of them out")
+    noted = _json(folder / "environment.json").get("store", {}).get("checksum")
+    if noted != store.checksum:
+        raise UserError(
+            f"config.start: the run in {folder} learnt from a store with the checksum {noted}, {store.path} has {store.checksum}; "
+            "another store may hold this one's test patients under another split, so start from a run on the same one"
+        )
+    mine = json.loads(config.to_json())
+    for key in ALIKE:
+        theirs, ours = kept.get(key), flatten(mine).get(key)
+        if theirs != ours:
+            raise UserError(f"config.{key}: found {ours!r}; the run in {folder}, which config.start names, has {theirs!r}")
+    return _weights(folder, kept)
+
+
+def checksum(path: str) -> str:
+    """Of the weights in a run's folder, wherever it lies and whenever it was trained: SHA-256 of names, shapes, numbers; "" for ""."""
+    if not path:
+        return ""
+    folder, kept = _kept(path)
+    digest = hashlib.sha256()
+    for name, leaf in jax.tree_util.tree_leaves_with_path(_weights(folder, kept)):
+        digest.update(f"{jax.tree_util.keystr(name)} {leaf.dtype} {leaf.shape}".encode() + np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _kept(path: str) -> tuple[Path, dict[str, Any]]:
+    """A run's folder and its flat configuration."""
+    folder = Path(path)
+    return folder, flatten(_json(folder / "config.json"))
+
+
+def _weights(folder: Path, kept: dict[str, Any]) -> dict[str, Any]:
+    stages = [stage for stage in kept.get("stages", ()) if stage != "evaluate"]
+    stage = stages[-1] if stages else ""
+    if stage not in HANDING_ON:
+        raise UserError(f"config.start: the run in {folder} ends with {stage!r}; allowed is one that ends with {', '.join(HANDING_ON)}")
+    place = checkpoint.Checkpoints(folder / stage / "checkpoints")
+    done, steps = place.latest() or 0, kept[f"{stage}.steps"]
+    if done < steps:
+        raise UserError(f"config.start: {folder / stage} is at update {done} of {steps}; let that run end first")
+    tree = checkpoint.load_weights(place.folder / str(done))
+    side = tree["best"] if "best" in tree else tree["state"]
+    return jax.device_get({"params": side["params"], "batch_stats": side.get("batch_stats", {})})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"config.start: {path} can't be read ({error}); name a run's folder, the --workdir of launch/main.py") from error

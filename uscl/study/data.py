@@ -1,0 +1,23 @@
+"""Makes the phantom of a study, once: `python -m uscl.study.data STUDY`, by what STUDY/study.json says of it."""
+
+import json
+import sys
+from pathlib import Path
+
+from uscl import config as uscl_config
+
+
+def main(folder: Path) -> None:
+    from uscl.stages import source
+    from uscl.train.logs import Log
+
+    plan = json.loads((folder / "study.json").read_text())
+    config = uscl_config.default(plan["scale"])
+    config.update_from_flattened_dict({key: value for key, value in plan["base"].items() if key.startswith("data.")})
+    (folder / "logs").mkdir(exist_ok=True)
+    with Log(folder / "logs") as log:
+        source.open_store(config, folder, log)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

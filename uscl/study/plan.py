@@ -1,0 +1,165 @@
+"""A study as data: experiments as differences from a file in `configs/`, and what follows: jobs, and the pretrainings they share."""
+
+import hashlib
+import importlib
+import json
+import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from uscl import config as uscl_config
+from uscl.data import index
+from uscl.types import UserError
+
+ROOT = Path(__file__).parents[2]  # where configs/ and launch/ stand
+STUDIES = ("kidney",)  # modules beside this one, each with load(scale) -> Study
+PRETRAINING = ("encoder", "decoder")
+AXES = ("experiment", "scale", "seed", "stages", "start", "finetune.label_fraction")  # the study sets these itself
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of one table: a file of `configs/` and what differs from it. `row` is what the papers' table calls it.
+
+    A model that stands in several tables is one experiment in each; equal settings are trained once.
+    """
+
+    name: str
+    table: str
+    row: str
+    config: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Experiments x label fractions x seeds. fractions: {table: shares of the labels}. base: {key: value} that all experiments share."""
+
+    name: str
+    scale: str
+    experiments: tuple[Experiment, ...]
+    seeds: tuple[int, ...]
+    fractions: Mapping[str, tuple[float, ...]]
+    base: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell of a table: an experiment at a label fraction and a seed, with the pretraining it begins from, by its key, or None.
+
+    stages: those that are the job's own. key: equal for jobs of which one run serves both.
+    """
+
+    experiment: Experiment
+    fraction: float
+    seed: int
+    pretraining: str | None
+    stages: tuple[str, ...]
+    config: Any
+    key: str
+
+
+def load(name: str, scale: str = "quick") -> Study:
+    """The study of that name in `uscl/study/`; UserError for another name or scale."""
+    if name not in STUDIES:
+        raise UserError(f"--study: found {name!r}; allowed are {', '.join(STUDIES)}")
+    if scale not in uscl_config.SCALES:
+        raise UserError(f"--scale: found {scale!r}; allowed are {', '.join(uscl_config.SCALES)}")
+    return importlib.import_module(f"uscl.study.{name}").load(scale)
+
+
+def override(study: Study, changes: Mapping[str, Any]) -> Study:
+    """The study with these values in all its experiments; UserError for a key that the study or one of its rows sets."""
+    for key in changes:
+        rows = [experiment.name for experiment in study.experiments if key in experiment.changes]
+        if key in AXES or rows:
+            setter = f"its experiment {rows[0]!r}" if rows else "itself, for each run"
+            raise UserError(f"config.{key}: the study {study.name!r} sets it {setter}; it can't be set for all")
+    return replace(study, base={**study.base, **changes})
+
+
+def jobs(study: Study) -> list[Job]:
+    """All cells asked for: experiments in their order, then fractions, then seeds. Each configuration is valid."""
+    names = [experiment.name for experiment in study.experiments]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{study.name}: names of experiments must differ: {sorted(n for n in set(names) if names.count(n) > 1)}")
+    return [
+        _job(study, experiment, fraction, seed)
+        for experiment in study.experiments
+        for fraction in study.fractions[experiment.table]
+        for seed in study.seeds
+    ]
+
+
+def _job(study: Study, experiment: Experiment, fraction: float, seed: int) -> Job:
+    config = make_config(
+        experiment.config, study.scale, study.base, experiment.changes,
+        {"experiment": experiment.name, "seed": seed, "finetune.label_fraction": fraction},
+    )  # fmt: skip
+    pretraining = pretraining_key(config)
+    own = tuple(stage for stage in config.stages if stage not in PRETRAINING)
+    key = chain(config, config.stages)
+    config.stages = own
+    uscl_config.validate(config)
+    return Job(experiment, fraction, seed, pretraining, own, config, key)
+
+
+def make_config(name: str, scale: str, *changes: Mapping[str, Any]) -> Any:
+    """configs/NAME.py at that scale with each of `changes` laid over it. UserError for a key that is not there."""
+    config = uscl_config.default(scale)
+    flat = {**file_values(name, scale), **{key: value for change in changes for key, value in change.items()}}
+    for key in flat:
+        if key not in uscl_config.KNOBS:
+            raise UserError(f"config.{key}: there is no such key")
+    config.update_from_flattened_dict(flat)
+    return config
+
+
+@cache
+def file_values(name: str, scale: str) -> dict[str, Any]:
+    """{"block.name": value} of configs/NAME.py, which is run once."""
+    path = ROOT / "configs" / f"{name}.py"
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; a study runs from a clone of the repository, where configs/ stands beside uscl/")
+    return uscl_config.flatten(runpy.run_path(str(path))["get_config"](scale))
+
+
+def pretraining_key(config: Any) -> str | None:
+    """Hash of exactly what determines the weights the pretraining stages end with; None without any.
+
+    Seed, data, model, and of each stage its own block with the pair rule that holds in it: the stage's own or the temporal one. A store
+    counts by its checksum, wherever it lies. Nothing of fine-tuning, evaluation or logging counts.
+    """
+    return chain(config, [stage for stage in config.stages if stage in PRETRAINING])
+
+
+def chain(config: Any, stages) -> str | None:
+    """Each stage's hash holds that of the stages before it, so equal beginnings have equal hashes."""
+    mark, flat = None, uscl_config.flatten(config)
+    for stage in stages:
+        facts = [mark, stage, world(flat) if mark is None else None, relevant(flat, stage)]
+        mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return mark
+
+
+def world(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """What every stage depends on: seed, model, and the data by what is in them."""
+    facts = {key: value for key, value in flat.items() if key == "seed" or key.startswith("model.")}
+    if flat["data.store"]:
+        return facts | {"store": index.read_info(Path(flat["data.store"]))["checksum"], "data.fold": flat["data.fold"]}
+    return facts | {key: value for key, value in flat.items() if key.startswith("data.") and key != "data.store"}
+
+
+def relevant(flat: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """What of the configuration the stage looks at, by key; the keys of the temporal rule stand where it takes the place of the stage's."""
+    begins = {"nnunet": ("nnunet.", "finetune.speckle.", "finetune.label_fraction"), "evaluate": ("evaluate.", "finetune.speckle.dynamic")}
+    facts = {key: value for key, value in flat.items() if key.startswith(begins.get(stage, (f"{stage}.",)))}
+    if stage in PRETRAINING and stage in flat["temporal.stages"]:
+        own = f"{stage}.pairs."
+        facts = {key: value for key, value in facts.items() if not key.startswith(own)}
+        facts |= {f"{own}{key.removeprefix('temporal.')}": value for key, value in flat.items() if key.startswith("temporal.")}
+        facts.pop(f"{own}stages")
+    return facts
