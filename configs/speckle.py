@@ -5,6 +5,7 @@
 Both terms weigh the same (`finetune.loss.equalise`). On grey values with Omega and m as printed; switches lead further:
     --config.finetune.speckle.form=log_parameters    compare ln m and ln Omega
     --config.finetune.speckle.envelope=True          undo log compression first
+    --config.finetune.speckle.form=map               compare parameters of small windows
 """
 
 from uscl import config as uscl_config

@@ -7,6 +7,7 @@ One override a row of the paper's table:
     --config.temporal.negatives=other_cines|all  positive pairs only, or also the cine's own far frames (hard negatives)
     --config.temporal.loss=info_nce|pairwise
     --config.temporal.stages="('encoder','decoder')"
+Past the paper: .kind=gaussian|sigmoid, .unit=seconds, .curriculum=near_to_far with .negatives=all.
 """
 
 from uscl import config as uscl_config

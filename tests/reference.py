@@ -4,8 +4,8 @@ from scipy import integrate, optimize, special, stats
 
 
 # ---- temporal weights: every comparison in Python's unbounded integers ----
-def temporal_weights(cine, frame, kind, margin=5, horizon=None, length=None, parts=4):
-    cine, frame = [int(c) for c in cine], [int(f) for f in frame]
+def temporal_weights(cine, frame, kind, margin=5, horizon=None, length=None, parts=4, sigma=5.0, alpha=0.2):
+    cine, frame = [int(c) for c in cine], [float(f) if np.asarray(f).dtype.kind == "f" else int(f) for f in frame]
     n = len(frame)
     w = np.zeros((n, n))
     for i in range(n):
@@ -19,6 +19,10 @@ def temporal_weights(cine, frame, kind, margin=5, horizon=None, length=None, par
                 h = length if horizon is None else horizon
                 h = float(h if np.ndim(h) == 0 else h[i])
                 w[i, j] = max(0.0, 1.0 - gap / h) if same else 0.0
+            elif kind == "gaussian":
+                w[i, j] = np.exp(-(gap**2) / (2 * sigma**2)) if same else 0.0
+            elif kind == "sigmoid":
+                w[i, j] = 2 * special.expit(-alpha * gap) if same else 0.0
             elif kind == "partition":
                 part = [min(frame[k] * parts // int(length[k]), parts - 1) for k in (i, j)]
                 w[i, j] = part[0] == part[1]

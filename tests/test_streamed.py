@@ -17,7 +17,8 @@ LOSSES = {
 }
 each_loss = pytest.mark.parametrize("dense, streamed, ref, options", LOSSES.values(), ids=LOSSES)
 KINDS = {"none": {"kind": "none"}, "binary": {"kind": "binary", "margin": 7}, "linear": {"kind": "linear", "horizon": 20},
-         "linear by length": {"kind": "linear"}, "partition": {"kind": "partition", "parts": 3}}
+         "linear by length": {"kind": "linear"}, "gaussian": {"kind": "gaussian"}, "sigmoid": {"kind": "sigmoid"},
+         "partition": {"kind": "partition", "parts": 3}}
 
 
 def frames(n, seed=0):

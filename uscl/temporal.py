@@ -1,53 +1,60 @@
-"""Which frames resemble each other: pair rules as [N, N] matrices, so that they compose, or block by block where N^2 is too much.
-
-Frames are compared as integers and turned into float32 last. A float32 holds integers only up to 2**24, so subtracting after the
-conversion would call frames 16777216 and 16777217 the same; and the gap of two int32 may need 32 bits, so it is held unsigned.
-"""
+"""Which frames resemble each other: pair rules as [N, N] matrices, so that they compose, or block by block where N^2 is too much."""
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-KINDS = ("none", "binary", "linear", "partition")
+from uscl.resemblance import EVERY, KINDS, instants, integers, make_rule
+
+__all__ = ["KINDS", "NEGATIVES", "pair_blocks", "pair_weights", "temporal_weights"]
+
 NEGATIVES = ("other_cines", "same_cine", "all")
-_EVERY = slice(None)  # rows and columns of the whole matrix
 
 
-def temporal_weights(cine, frame, *, kind, margin=5, horizon=None, length=None, parts=4) -> jax.Array:
-    """Resemblance of every two frames by their time in the cine (the temporal rules of the kidney papers; Chaitanya's partitions).
+def temporal_weights(cine, frame, *, kind, margin=5, horizon=None, length=None, parts=4, sigma=5.0, alpha=0.2) -> jax.Array:
+    """Resemblance of every two frames by their time in the cine: the temporal rules of the kidney papers, Chaitanya's partitions, and two
+    smooth rules, the kernel of y-aware contrastive learning (Dufumier 2021) and the sigmoid of SoftCLT (Lee 2024).
 
     none       w_ij = 1[i = j]
     binary     w_ij = 1[cine_i = cine_j] 1[|t_i - t_j| <= margin]
     linear     w_ij = 1[cine_i = cine_j] max(0, 1 - |t_i - t_j| / horizon_i)
+    gaussian   w_ij = 1[cine_i = cine_j] exp(-(t_i - t_j)^2 / (2 sigma^2))
+    sigmoid    w_ij = 1[cine_i = cine_j] 2 / (1 + exp(alpha |t_i - t_j|))
     partition  w_ij = 1[q_i = q_j] in any two cines, q = min(floor(t parts / length), parts - 1)
+
+    The smooth rules have no end: every frame of the cine attracts a little, until float32 has no smaller number.
 
     Args:
       cine: [N] integers, a cine's id.
-      frame: [N] integers, the frame's number in its cine; exact up to 2**31 - 1 (NumPy and Python integers beyond that are refused,
-        since JAX would wrap them).
-      kind: one of the four rules.
-      margin: binary; largest gap of a pair, in frames.
-      horizon: linear; gap at which the weight reaches 0, in frames: a scalar or [N], of which row i uses its own. None: `length`.
-      length: [N] integers, frames in the cine of each anchor; needed by partition, and by linear without a horizon.
-      parts: partition; equal parts a cine is cut into.
+      frame: [N] integers, the frame's number in its cine, exact up to 2**31 - 1 (NumPy and Python integers beyond that are refused,
+        since JAX would wrap them); or [N] floating, its time, in float32. Margin, horizon, sigma and 1 / alpha are in the same unit.
+      kind: one of the six rules.
+      margin: binary; largest gap of a pair. Times within rounding of it, 2^-22 of the larger time, are inside.
+      horizon: linear; gap at which the weight reaches 0: a scalar or [N], of which row i uses its own. None: `length`.
+      length: [N], how long the cine of each anchor is, integers or times as `frame`; needed by partition, and by linear without a horizon.
+      parts: partition, which counts frames and takes no times; equal parts a cine is cut into.
+      sigma: gaussian; gap at which the weight is e^-1/2 = 0.61.
+      alpha: sigmoid; the weight is 2 / (1 + e) = 0.54 at the gap 1 / alpha.
 
     Returns: [N, N] float32 in [0, 1]; the diagonal is 1. Symmetric, except where linear horizons differ between anchors.
 
-    Raises: ValueError for an unknown kind, shapes that differ, times that are no integers, a missing length, a margin below 0, a
-    horizon or a number of parts that is not positive.
+    Raises: ValueError for an unknown kind, shapes that differ, times that are neither integers nor finite, a missing length, a margin
+    below 0, a horizon, sigma, alpha or number of parts that is not positive.
 
     Known values: frames 0, 3, 10 of one cine give binary (margin 5) [[1, 1, 0], [1, 1, 0], [0, 0, 1]] and linear (horizon 10)
-    [[1, .7, 0], [.7, 1, .3], [0, .3, 1]]; frames 0, 49, 50, 199 of 200 lie in parts 0, 0, 1, 3 of 4.
+    [[1, .7, 0], [.7, 1, .3], [0, .3, 1]]; frames 0, 49, 50, 199 of 200 lie in parts 0, 0, 1, 3 of 4. Frames 0 and 6: gaussian (sigma 3)
+    e^-2; frames 0 and 5: sigmoid (alpha ln(3) / 5) 1/2. Times 0, 1.5, 5 s are to 2.5 s, 5 s and 1.5 s what frames 0, 3, 10 are to
+    5, 10 and 3.
     """
-    cine, frame = _integers("cine", cine), _integers("frame", frame)
-    return _resemblance(cine, frame, kind, margin, horizon, length, parts)(_EVERY, _EVERY)
+    cine, frame = integers("cine", cine), instants("frame", frame)
+    options = {"margin": margin, "horizon": horizon, "length": length, "parts": parts, "sigma": sigma, "alpha": alpha}
+    return make_rule(cine, frame, kind, **options)(EVERY, EVERY)
 
 
-def pair_weights(weights, cine, *, negatives, views=1) -> tuple[jax.Array, jax.Array]:
+def pair_weights(weights, cine, *, negatives, views=1, admit=None) -> tuple[jax.Array, jax.Array]:
     """Turns a resemblance into what attracts and what repels each anchor, for `views` views of every frame.
 
-    positive = w off the diagonal, 1 between the views of a frame; negative = 1 - w, on the pairs that `negatives` names:
+    positive = w off the diagonal, 1 between the views of a frame; negative = admit (1 - w), on the pairs that `negatives` names:
     other_cines  pairs from two cines (w is 0 there under the temporal rules, so the weight is 1; the partition rule spares its part)
     same_cine    pairs of different frames of a cine
     all          both. The views of a frame never repel each other.
@@ -57,6 +64,7 @@ def pair_weights(weights, cine, *, negatives, views=1) -> tuple[jax.Array, jax.A
       cine: [N] integers.
       negatives: one of the three.
       views: V, how often the frames are repeated.
+      admit: [N, N] in [0, 1], how much of each negative counts (`uscl.curriculum`). None: all of it.
 
     Returns: positive and negative, each [M, M] float32 with M = V N; view v of frame n is row v N + n.
 
@@ -64,19 +72,23 @@ def pair_weights(weights, cine, *, negatives, views=1) -> tuple[jax.Array, jax.A
 
     Known values: identity weights, two frames of two cines, two views: each row holds one positive and two negatives.
     """
-    weights, cine = jnp.asarray(weights, jnp.float32), _integers("cine", cine)
+    weights, cine = jnp.asarray(weights, jnp.float32), integers("cine", cine)
     if cine.ndim != 1 or weights.shape != (len(cine), len(cine)) or views < 1:
         raise ValueError(f"weights [N, N], cine [N] and views >= 1 expected: found {weights.shape}, {cine.shape} and {views}")
+    if admit is not None and admit.shape != weights.shape:
+        raise ValueError(f"admit [N, N] of N = {len(cine)} expected: found {admit.shape}")
     own = jnp.eye(len(cine), dtype=bool)
-    positive, negative = _roles(weights, own, cine[:, None] == cine[None, :], negatives)
+    positive, negative = _roles(weights, own, cine[:, None] == cine[None, :], negatives, admit)
     positive, negative = (jnp.tile(x, (views, views)) for x in (positive, negative))
     return jnp.where(jnp.eye(len(positive), dtype=bool), 0.0, positive), negative
 
 
-def pair_blocks(cine, frame, *, kind, negatives, margin=5, horizon=None, length=None, parts=4, views=1) -> Callable:
+def pair_blocks(
+    cine, frame, *, kind, negatives, margin=5, horizon=None, length=None, parts=4, sigma=5.0, alpha=0.2, views=1, admit=None
+) -> Callable:
     """The matrices of `temporal_weights` and `pair_weights` as a function that computes any block of them, for the streamed losses.
 
-    Args: those of the two functions, with the same meaning.
+    Args: those of the two functions, with the same meaning; but admit(i, j), the block of rows i and columns j in 0 .. N - 1.
 
     Returns: pairs(i, j) -> (positive, negative), each [len(i), len(j)] float32: rows i and columns j, integers in 0 .. V N - 1, of what
       `pair_weights` gives, to the last bit. It holds arrays of size N only.
@@ -85,108 +97,25 @@ def pair_blocks(cine, frame, *, kind, negatives, margin=5, horizon=None, length=
 
     Known values: pairs(arange(V N), arange(V N)) is the two whole matrices.
     """
-    cine, frame = _integers("cine", cine), _integers("frame", frame)
-    between = _resemblance(cine, frame, kind, margin, horizon, length, parts)
+    cine, frame = integers("cine", cine), instants("frame", frame)
+    options = {"margin": margin, "horizon": horizon, "length": length, "parts": parts, "sigma": sigma, "alpha": alpha}
+    between = make_rule(cine, frame, kind, **options)
     if negatives not in NEGATIVES or views < 1:
         raise ValueError(f"negatives of {NEGATIVES} and views >= 1 expected: found {negatives!r} and {views}")
 
     def pairs(i, j):
         a, b = i % len(cine), j % len(cine)
         own, same = a[:, None] == b[None, :], cine[a][:, None] == cine[b][None, :]
-        positive, negative = _roles(between(a, b), own, same, negatives)
+        positive, negative = _roles(between(a, b), own, same, negatives, None if admit is None else admit(a, b))
         return jnp.where(i[:, None] == j[None, :], 0.0, positive), negative
 
     return pairs
 
 
-def _resemblance(cine, frame, kind, margin, horizon, length, parts) -> Callable:
-    """The rule as between(i, j) -> [len(i), len(j)] weights of the rows i against the columns j, with its arguments checked."""
-    if kind not in KINDS:
-        raise ValueError(f"kind: found {kind!r}; allowed are {KINDS}")
-    if cine.ndim != 1 or frame.shape != cine.shape:
-        raise ValueError(f"cine and frame must be [N]: found {cine.shape} and {frame.shape}")
-    if kind == "none":
-        return _same(jnp.arange(len(cine)))
-    if length is None and (kind == "partition" or (kind == "linear" and horizon is None)):
-        raise ValueError(f"kind={kind!r} needs length [N], the frames in each anchor's cine" + " or a horizon" * (kind == "linear"))
-    if length is not None:
-        length = jnp.broadcast_to(_integers("length", length), frame.shape)
-    if kind == "partition":
-        return _same(_part(frame, length, parts))
-    if kind == "binary" and _known(margin) and margin < 0:
-        raise ValueError(f"margin: found {margin}; it must be 0 or more, or a frame would not resemble itself")
-    horizon = _checked_horizon(length if horizon is None else horizon) if kind == "linear" else None
-
-    def between(i, j):
-        gap, same = _gap(frame[i], frame[j]), cine[i][:, None] == cine[j][None, :]
-        if kind == "linear":
-            return jnp.where(same, _ramp(gap, horizon[i][:, None] if horizon.ndim else horizon), 0.0)
-        # Compared as integers of the gap's own type; no gap reaches the type's end, so clipping a larger margin changes nothing.
-        limit = min(int(margin), jnp.iinfo(gap.dtype).max) if _known(margin) else jnp.floor(margin)
-        return (same & (gap <= jnp.asarray(limit, gap.dtype))).astype(jnp.float32)
-
-    return between
-
-
-def _same(group) -> Callable:
-    return lambda i, j: (group[i][:, None] == group[j][None, :]).astype(jnp.float32)
-
-
-def _roles(weights, own, same, negatives) -> tuple[jax.Array, jax.Array]:
+def _roles(weights, own, same, negatives, admit) -> tuple[jax.Array, jax.Array]:
     """(positive, negative) of frames that resemble each other by `weights`, are one frame (`own`) and of one cine (`same`)."""
     if negatives not in NEGATIVES:
         raise ValueError(f"negatives: found {negatives!r}; allowed are {NEGATIVES}")
     counted = {"other_cines": ~same, "same_cine": same, "all": jnp.ones_like(same)}[negatives]
-    return jnp.where(own, 1.0, weights), jnp.where(counted & ~own, 1.0 - weights, 0.0)
-
-
-def _known(value) -> bool:
-    """Whether the value can be looked at now; a JAX array may be traced, or live on a device we must not wait for."""
-    return isinstance(value, int | float | np.number)
-
-
-def _integers(name, values) -> jax.Array:
-    if not isinstance(values, jax.Array):
-        values = np.asarray(values)
-        if values.size and values.dtype.kind in "iu" and not jax.config.jax_enable_x64:
-            if values.min() < -(2**31) or values.max() > 2**31 - 1:
-                raise ValueError(f"{name}: {values.min()} .. {values.max()} leaves the range of int32")
-            values = values.astype(np.int32)
-    if not jnp.issubdtype(values.dtype, jnp.integer):
-        raise ValueError(f"{name}: integers expected, found {values.dtype}")
-    values = jnp.asarray(values)
-    return values if values.dtype.itemsize >= 4 else values.astype(jnp.int32)
-
-
-def _gap(a, b) -> jax.Array:
-    """|a_i - b_j|, unsigned: exact for any two integers of the type, because unsigned subtraction is arithmetic modulo its range."""
-    unsigned = jnp.dtype(f"uint{8 * a.dtype.itemsize}")
-    a, b = a[:, None], b[None, :]
-    return jnp.maximum(a, b).astype(unsigned) - jnp.minimum(a, b).astype(unsigned)
-
-
-def _checked_horizon(horizon) -> jax.Array:
-    if isinstance(horizon, int | float | np.number | np.ndarray) and not np.all(np.asarray(horizon) > 0):
-        raise ValueError(f"horizon: found {horizon}; it must be positive, in frames")
-    return jnp.asarray(int(horizon) if _known(horizon) and float(horizon).is_integer() else horizon)
-
-
-def _ramp(gap, horizon) -> jax.Array:
-    """max(0, 1 - gap / horizon), row i with horizon i; whole horizons are subtracted as integers, so small weights keep their digits."""
-    if jnp.issubdtype(horizon.dtype, jnp.integer):
-        whole = jnp.maximum(horizon, 0).astype(gap.dtype)
-        left = jnp.where(gap < whole, whole - gap, 0).astype(jnp.float32)
-        ramp = left / jnp.maximum(whole, 1).astype(jnp.float32)
-    else:
-        ramp = jnp.maximum(0.0, 1.0 - gap.astype(jnp.float32) / horizon.astype(jnp.float32))
-    return jnp.where(gap == 0, 1.0, ramp)  # exactly 1, also where a traced horizon is 0
-
-
-def _part(frame, length, parts) -> jax.Array:
-    """min(floor(t parts / length), parts - 1) without that product, which would overflow: how many k < parts have k length / parts <= t."""
-    if parts < 1:
-        raise ValueError(f"parts: found {parts}; at least 1 is needed")
-    k = jnp.arange(1, parts, dtype=frame.dtype)
-    length = length[:, None].astype(frame.dtype)
-    begin = k * (length // parts) + (k * (length % parts) + parts - 1) // parts  # ceil(k length / parts)
-    return (frame[:, None] >= begin).sum(axis=1)
+    repels = 1.0 - weights if admit is None else admit * (1.0 - weights)
+    return jnp.where(own, 1.0, weights), jnp.where(counted & ~own, repels, 0.0)

@@ -112,6 +112,32 @@ class CineBatches:
         return np.stack(drawn, axis=1).ravel()
 
 
+class Timed:
+    """`CineBatches` that also say when: "time" float32 [N], the frame's in its cine [s], and "progress" float32 [N], step / steps.
+
+    seconds: whether there is a time; UserError where a cine that is drawn from has no frame_ms. steps: None, or those of the stage, and
+    then there is a progress: the same for all rows, 0 in the first batch.
+    """
+
+    def __init__(self, batches, *, seconds, steps=None):
+        self.batches, self.size, self.seconds, self.steps = batches, batches.size, seconds, steps
+        cines = batches.store.cines
+        unknown = batches.ids[np.isnan(cines.frame_ms[batches.ids])] if seconds else ()
+        if len(unknown):
+            name = f"cine {unknown[0]} ({cines.source[unknown[0]] or cines.patient[unknown[0]]})"
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise UserError(f"unit: found 'seconds'; {batches.store.path / 'cines.csv'} has no frame_ms for {name}{more}, so use 'frames'")
+
+    def batch(self, step, *, rows=slice(None)):
+        """The batch of this step, or the rows of it that a slice names."""
+        batch = self.batches.batch(step, rows=rows)
+        if self.seconds:
+            batch["time"] = (batch["frame"] * self.batches.store.cines.frame_ms[batch["cine"]] / 1000).astype(np.float32)
+        if self.steps is not None:
+            batch["progress"] = np.full(len(batch["cine"]), step / self.steps, np.float32)
+        return batch
+
+
 def _choose(rng, length, count):
     return rng.choice(length, count, replace=length < count)
 

@@ -23,8 +23,10 @@ def weights(folder, easel):
         order = np.lexsort((found["frame"], found["cine"]))
         names = {"weights": "temporal weights", "positive": "attracts", "negative": "repels"}
         blocks.append({"kind": "heading", "text": stage, "note": f"{len(order)} frames of {len(np.unique(found['cine']))} cines"})
+        if "negative_last" in found:  # a curriculum admits a cine's own frames by and by
+            names |= {"negative": "repels at the first step", "negative_last": "repels at the last step"}
         panels = [_matrix(found[key], found["cine"], order, name) for key, name in names.items()]
-        blocks.append(easel.block(f"pairs-{stage}", panels, columns=3))
+        blocks.append(easel.block(f"pairs-{stage}", panels, columns=3 if len(panels) == 3 else 2))
     if not blocks:
         raise Missing("; ".join(block["text"] for block in lacking))
     return {

@@ -50,7 +50,7 @@ def make_loss(model, view, pairs: Pairs, kind: str, *, regions: int, neighbours:
 def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.train) -> dict[str, Any]:
     config, pairs = run.config, rule_of(run.config, "decoder")
     block = config.decoder
-    batches = run.cine_batches("decoder", pairs)
+    batches = pairs.timed(run.cine_batches("decoder", pairs), steps=block.steps)
     first = batches.batch(0)
     side = first["image"].shape[1] >> (5 - block.blocks)
     if side < SMALLEST:

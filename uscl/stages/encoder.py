@@ -48,7 +48,7 @@ def make_loss(model, view, pairs: Pairs, kind: str, *, chunks: int = 1, streamed
 def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.train) -> dict[str, Any]:
     config, pairs = run.config, rule_of(run.config, "encoder")
     block = config.encoder
-    batches = run.cine_batches("encoder", pairs)
+    batches = pairs.timed(run.cine_batches("encoder", pairs), steps=block.steps)
     if (images := 2 * block.cines * block.frames) % (share := block.chunks * run.mesh.size):
         raise UserError(f"config.encoder.chunks: {images} views do not split into {block.chunks} chunks on {run.mesh.size} devices; "
                         f"2 x cines x frames must be a multiple of {share}")  # fmt: skip
@@ -62,14 +62,18 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.trai
 
 
 def save_pairs(run: stage_run.Run, stage: str, pairs: Pairs, batch) -> None:
-    """Keeps the pair matrices of the first batch, or of its beginning, for the report."""
-    batch = {name: batch[name][:SHOWN] for name in ("cine", "frame", "length")}
+    """Keeps the pair matrices of the first batch, or of its beginning, for the report; with a curriculum those it ends with as well."""
+    batch = {name: values[:SHOWN] for name, values in batch.items() if name != "image"}
     small = {name: jnp.asarray(values) for name, values in batch.items()}
     positive, negative = pairs.matrices(small, views=2)
+    more = {}
+    if "progress" in small:
+        more["negative_last"] = pairs.matrices(small | {"progress": jnp.ones_like(small["progress"])}, views=2)[1]
     if not hosts.primary():
         return
     folder = run.folder / stage
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(
-        folder / "pairs.npz", weights=pairs.weights(small), positive=positive, negative=negative, cine=batch["cine"], frame=batch["frame"]
-    )
+        folder / "pairs.npz", weights=pairs.weights(small), positive=positive, negative=negative, cine=batch["cine"], frame=batch["frame"],
+        **more,
+    )  # fmt: skip

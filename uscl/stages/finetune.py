@@ -29,7 +29,9 @@ def make_loss(model, *, values: int, weights: dict[str, float], dice, speckle, a
         terms = {
             "dice": lambda: losses.soft_dice(probability, target, **dice),
             "cross_entropy": lambda: losses.cross_entropy(logits, target),
-            "speckle": lambda: losses.speckle_loss(image[..., 0], probability[..., 1:], target[..., 1:], **speckle),
+            "speckle": lambda: losses.speckle_loss(
+                image[..., 0], probability[..., 1:], target[..., 1:], mm=batch.get("mm"), **speckle
+            ),
         }
         return {name: terms[name]().mean() for name in weights}, (updated["batch_stats"], {})
 

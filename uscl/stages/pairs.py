@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from uscl import losses, temporal
+from uscl.curriculum import admitted
+from uscl.data.loader import Timed
 from uscl.types import Batch
 
 
@@ -15,8 +18,8 @@ class Pairs:
     """The block `encoder.pairs`, `decoder.pairs` or `temporal` of the configuration; the knobs are told there."""
 
     kind: str
-    margin: int
-    horizon: int
+    margin: float
+    horizon: float
     parts: int
     negatives: str
     loss: str
@@ -26,29 +29,52 @@ class Pairs:
     distance: str
     sampling: str
     reach: int
+    sigma: float = 5.0
+    alpha: float = 0.2
+    unit: str = "frames"
+    curriculum: str = "none"
+    curriculum_until: float = 0.5
+
+    @property
+    def in_seconds(self) -> bool:
+        """Whether the rule asks for times. A linear weight over the whole cine does not: a share of the cine has no unit."""
+        measured = self.kind in ("binary", "gaussian", "sigmoid") or (self.kind == "linear" and self.horizon > 0)
+        return self.unit == "seconds" and measured
+
+    def timed(self, batches, *, steps: int):
+        """The batches, with "time" and "progress" beside the frames where the rule asks for them."""
+        ordered = self.curriculum != "none"
+        return Timed(batches, seconds=self.in_seconds, steps=steps if ordered else None) if self.in_seconds or ordered else batches
+
+    def _rule(self, batch: Batch) -> dict[str, Any]:
+        """What the functions of `uscl.temporal` are told."""
+        return {
+            "cine": batch["cine"], "frame": batch["time"] if self.in_seconds else batch["frame"], "kind": self.kind, "margin": self.margin,
+            "horizon": self.horizon or None, "length": batch["length"], "parts": self.parts, "sigma": self.sigma, "alpha": self.alpha,
+        }  # fmt: skip
+
+    def _admit(self, batch: Batch) -> Callable | None:
+        """How much of each negative counts at this step; None: all of it."""
+        if self.curriculum == "none":
+            return None
+        return admitted(
+            batch["cine"], batch["frame"], length=batch["length"], progress=batch["progress"],
+            order=self.curriculum, until=self.curriculum_until,
+        )  # fmt: skip
 
     def weights(self, batch: Batch) -> jax.Array:
         """[N, N] resemblance of the batch's frames."""
-        return temporal.temporal_weights(
-            batch["cine"],
-            batch["frame"],
-            kind=self.kind,
-            margin=self.margin,
-            horizon=self.horizon or None,
-            length=batch["length"],
-            parts=self.parts,
-        )
+        return temporal.temporal_weights(**self._rule(batch))
 
     def matrices(self, batch: Batch, views: int) -> tuple[jax.Array, jax.Array]:
         """(positive, negative), each [views * N, views * N]."""
-        return temporal.pair_weights(self.weights(batch), batch["cine"], negatives=self.negatives, views=views)
+        admit = self._admit(batch)
+        share = None if admit is None else admit(slice(None), slice(None))
+        return temporal.pair_weights(self.weights(batch), batch["cine"], negatives=self.negatives, views=views, admit=share)
 
     def blocks(self, batch: Batch, views: int) -> Callable:
         """The same weights as blocks for the streamed losses, made when they are asked for."""
-        return temporal.pair_blocks(
-            batch["cine"], batch["frame"], kind=self.kind, negatives=self.negatives, margin=self.margin,
-            horizon=self.horizon or None, length=batch["length"], parts=self.parts, views=views,
-        )  # fmt: skip
+        return temporal.pair_blocks(**self._rule(batch), negatives=self.negatives, views=views, admit=self._admit(batch))
 
     def streamed_and_chance(self, z: jax.Array, pairs: Callable) -> tuple[jax.Array, jax.Array]:
         """As `loss_and_chance`, from blocks of pairs."""
