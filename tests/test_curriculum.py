@@ -94,6 +94,7 @@ def test_only_the_cines_own_negatives_are_weighed_in_blocks_as_in_matrices(negat
         np.testing.assert_array_equal(got, np.asarray(w)[np.ix_(i, j)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [info_nce, pairwise_contrastive])
 def test_what_is_not_admitted_has_no_gradient(loss):
     """Only the own cine repels: at progress 0 it does not, and the gradient of the whole loss is that of the positives alone."""

@@ -162,6 +162,7 @@ def test_millimetres_are_pixels_of_each_image_and_unknown_ones_those_of_the_wind
         f(image, prediction, target)
 
 
+@pytest.mark.slow
 def test_four_devices_agree_with_one():
     arrays = batch(9, images=4)
     g = jax.jit(jax.value_and_grad(lambda p, x, t, mm: speckle_loss(x, p, t, form="map", window_mm=2.0, mm=mm).mean()))

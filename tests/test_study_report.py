@@ -113,6 +113,7 @@ def test_points_with_classes_are_drawn_by_class(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [(), ("nnunet",)])
 def test_a_study_that_is_half_done(tmp_path, names):
     text = Reader(study.draw(studies.write_study(tmp_path, names=names, seeds=(0,))).read_text()).text

@@ -98,6 +98,7 @@ def test_blocks_of_times_are_those_of_the_matrices_to_the_last_bit(name):
         np.testing.assert_array_equal(got, np.asarray(w)[np.ix_(i, j)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", pytest.param("sigmoid", marks=pytest.mark.slow)])
 def test_four_devices_agree_with_one_and_streamed_with_dense(name):
     rng = np.random.default_rng(0)
