@@ -8,7 +8,7 @@ from uscl.report.figures import INK, MUTED, SERIES, Panel
 from uscl.report.folder import Missing
 from uscl.report.study_folder import percent
 from uscl.report.tables import figure
-from uscl.report.tissue import ticks
+from uscl.report.tissue import rows_of_tissues
 
 MODELS = 5  # beside the truth; six tiles stand in one row
 PARAMETERS = (
@@ -96,14 +96,7 @@ def _tissues(found, parameter, prefix, title):
                 if drawn:
                     lift = 0.36 * ((k + 0.5) / len(found) - 0.5)
                     axes.plot(drawn, row + lift, "o", markersize=4.5, color=SERIES[k % len(SERIES)], markeredgewidth=0)
-        axes.set_yticks(range(len(tissues)), [tissue.replace("_", " ") for tissue in tissues], color=INK)
-        axes.set_ylim(len(tissues) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.set_xscale("log")
-        axes.margins(x=0.1)
-        axes.grid(axis="both")
-        ticks(axes)
+        rows_of_tissues(axes, tissues)
         if axes.get_xlim()[1] < 0.01:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:.0e}".replace("e-0", "e\N{MINUS SIGN}")))
             axes.xaxis.set_minor_formatter(NullFormatter())

@@ -50,17 +50,22 @@ def _panel(kind, sources, parameter, symbol, tissues):
                 value = (entry.get(source) or {}).get(parameter) if source else None
                 if figure(value) != "–" and value > 0:
                     axes.plot(value, row - (0.22 if source == "intended" else 0), "o", zorder=3, **look)
-        axes.set_yticks(range(len(tissues)), [name.replace("_", " ") for name in tissues], color=INK)
-        axes.set_ylim(len(tissues) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.set_xscale("log")
-        axes.margins(x=0.1)
-        axes.grid(axis="both")
-        ticks(axes)
+        rows_of_tissues(axes, tissues)
 
     alt = f"{symbol} of the {kind} for each tissue, truth against prediction"
     return Panel(draw, f"{symbol}, {kind}", alt, height=0.6 + 0.32 * len(tissues))
+
+
+def rows_of_tissues(axes, tissues):
+    """A row for each tissue, the first on top, along a log axis."""
+    axes.set_yticks(range(len(tissues)), [name.replace("_", " ") for name in tissues], color=INK)
+    axes.set_ylim(len(tissues) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xscale("log")
+    axes.margins(x=0.1)
+    axes.grid(axis="both")
+    ticks(axes)
 
 
 def ticks(axes):
