@@ -38,10 +38,10 @@ def info_nce(z, positive, negative, *, temperature=0.1, denominator="pair") -> j
     """
     if denominator not in ("pair", "all"):
         raise ValueError(f"denominator: found {denominator!r}; allowed are 'pair' and 'all'")
-    if isinstance(temperature, int | float | np.number) and not temperature > 0:
-        raise ValueError(f"temperature: found {temperature}; it must be positive")
+    fixed = _fixed(temperature)
     z, positive, negative = _checked(z, positive, negative)
-    s = _cosine(_unit(z) / jnp.sqrt(temperature))  # one pass over [M, M] less than dividing the cosines
+    # Scaling the embeddings is one pass over [M, M] less than dividing the cosines, but has no gradient to the temperature.
+    s = _cosine(_unit(z) / jnp.sqrt(temperature)) if fixed else _cosine(_unit(z)) / temperature
     if denominator == "pair":
         others = _logsumexp(s, negative)[:, None]
         each = jax.nn.softplus(others - s)  # = -s + logaddexp(s, others): nothing overflows, and 0 where there are no negatives
@@ -87,6 +87,14 @@ def pairwise_contrastive(z, positive, negative, *, margin=1.0, distance="euclide
     return _ratio(total.sum(axis=1), (positive + negative).sum(axis=1))
 
 
+def _fixed(temperature) -> bool:
+    """Whether it is a plain number, which is checked, and not an array, which may be traced."""
+    fixed = isinstance(temperature, int | float | np.number)
+    if fixed and not temperature > 0:
+        raise ValueError(f"temperature: found {temperature}; it must be positive")
+    return fixed
+
+
 def _checked(z, positive, negative) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The three arrays in float32, the weights without their diagonals."""
     z, positive, negative = (jnp.asarray(x).astype(jnp.float32) for x in (z, positive, negative))
@@ -107,6 +115,11 @@ def _unit(z) -> jax.Array:
 
 @jax.custom_jvp
 def _cosine(unit) -> jax.Array:
+    """u_i . u_j of rows whose length cannot change: the gradient is the one along their sphere, other directions left out.
+
+    d u_i = sum_j (g_ij + g_ji) (u_j - u_i), where u_j alone would be the same for `_unit`, which takes off what is along u_i. But
+    among embeddings that are nearly equal, as all are at first, all but the sixth digit would be lost there; differences lose none.
+    """
     return jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)  # accelerators would round the factors to 10 bits
 
 
@@ -121,9 +134,11 @@ def _cosine_tangent(unit, d_unit):
 
 
 def _cosine_gradient(unit, g):
+    unit = unit - unit.mean(axis=0)  # no difference changes, and the products below are sums of small numbers
+    own = (g.sum(axis=0) + g.sum(axis=1))[:, None] * unit
     # g^T u as a [D, M] product turned afterwards, which the barrier keeps: on CPU half the time of multiplying by a turned [M, M].
     across = jax.lax.optimization_barrier(jnp.einsum("ij,id->dj", g, unit, precision=jax.lax.Precision.HIGHEST))
-    return jnp.matmul(g, unit, precision=jax.lax.Precision.HIGHEST) + across.T
+    return jnp.matmul(g, unit, precision=jax.lax.Precision.HIGHEST) + across.T - own
 
 
 @jax.custom_jvp
@@ -136,9 +151,10 @@ def _squared_distance(z) -> jax.Array:
 def _squared_distance_jvp(primals, tangents):
     (z,), (dz,) = primals, tangents
     # The same derivative through one product of matrices; left to itself it would store the differences, and takes 30 times as long.
+    z = z - z.mean(axis=0)  # as in _cosine_gradient
     cross = jnp.matmul(z, dz.T, precision=jax.lax.Precision.HIGHEST)
     own = (z * dz).sum(axis=-1)
-    return _squared_distance(z), 2 * (own[:, None] + own[None, :] - cross - cross.T)
+    return _squared_distance(*primals), 2 * (own[:, None] + own[None, :] - cross - cross.T)
 
 
 def _logsumexp(s, weight) -> jax.Array:

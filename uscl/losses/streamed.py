@@ -4,9 +4,8 @@ Values and gradients are those of `uscl.losses.contrastive`; `uscl.losses.stream
 """
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from uscl.losses.contrastive import _MASKED, _TINY, _TOUCHING, _ratio, _unit
+from uscl.losses.contrastive import _MASKED, _TINY, _TOUCHING, _fixed, _ratio, _unit
 from uscl.losses.stream import Rule, stream
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -35,11 +34,12 @@ def streamed_info_nce(z, pairs, *, temperature=0.1, denominator="pair", block=10
     """
     if denominator not in ("pair", "all"):
         raise ValueError(f"denominator: found {denominator!r}; allowed are 'pair' and 'all'")
-    if isinstance(temperature, int | float | np.number) and not temperature > 0:
-        raise ValueError(f"temperature: found {temperature}; it must be positive")
-    unit = _unit(_embeddings(z))
+    fixed, unit = _fixed(temperature), _unit(_embeddings(z))
     form, slope = (_pair_form, _pair_slope) if denominator == "pair" else (_all_form, _all_slope)
-    return stream(Rule(_product, form, slope, _pull_product), unit / temperature, unit, pairs, block)
+    if fixed:
+        unit = unit / jnp.sqrt(temperature)
+        return stream(Rule(_product, form, slope, _pull_along), unit, unit, pairs, block)
+    return stream(Rule(_product, form, slope, _pull_product), unit / temperature, unit, pairs, block)  # the rows' length has a gradient
 
 
 def streamed_pairwise(z, pairs, *, margin=1.0, distance="euclidean", block=1024) -> jax.Array:
@@ -77,7 +77,7 @@ def streamed_pairwise(z, pairs, *, margin=1.0, distance="euclidean", block=1024)
         return kept[0] * (push - p * d)
 
     unit = _unit(_embeddings(z))
-    measure, pull = (_squared_distance, _pull_squared) if euclidean else (_product, _pull_product)
+    measure, pull = (_squared_distance, _pull_squared) if euclidean else (_product, _pull_along)
     return stream(Rule(measure, per_anchor, slope, pull), unit, unit, pairs, block)
 
 
@@ -134,13 +134,21 @@ def _pull_product(g, a, b):
     return jnp.matmul(g, b, precision=_HIGHEST), jnp.matmul(g.T, a, precision=_HIGHEST)
 
 
+def _pull_along(g, a, b):
+    """The pull along the sphere where the rows' length is fixed, from their differences: see `_cosine` in `uscl.losses.contrastive`."""
+    middle = b.mean(axis=0)
+    a, b = a - middle, b - middle
+    left, right = _pull_product(g, a, b)
+    return left - g.sum(axis=1)[:, None] * a, right - g.sum(axis=0)[:, None] * b
+
+
 def _squared_distance(a, b):
     return jnp.square(a[:, None, :] - b[None, :, :]).sum(axis=-1)  # never stored; 2 - 2 cos would lose small distances to rounding
 
 
 def _pull_squared(g, a, b):
-    left, right = _pull_product(g, a, b)
-    return 2 * (g.sum(axis=1)[:, None] * a - left), 2 * (g.sum(axis=0)[:, None] * b - right)
+    left, right = _pull_along(g, a, b)
+    return -2 * left, -2 * right
 
 
 def _embeddings(z):
