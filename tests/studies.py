@@ -8,7 +8,7 @@ import numpy as np
 from uscl.config import default
 
 CLASSES = {"capsule": [1, 2, 3], "cortex": [1], "medulla": [2], "central_echo_complex": [3]}
-MEASURES = ("dsc", "dsc_skip_empty", "hd95_mm", "delta_snr", "signed_snr")
+MEASURES = ("dsc", "dsc_skip_empty", "hd95_mm", "surface_dice", "delta_snr", "signed_snr")
 SIZE, PATIENTS, FRAMES = 40, 12, 1
 # name: (table, row, config, changes, gain in DSC over the baseline at 10, 50 and 100 % of labels)
 RULE = {"temporal.loss": "info_nce", "temporal.kind": "binary", "temporal.negatives": "other_cines"}
@@ -34,6 +34,20 @@ TABLES = {"labels": (0.1, 0.5, 1.0), "temporal": (0.1,), "speckle": (0.1, 1.0), 
 FRACTIONS, SEEDS = (0.1, 0.5, 1.0), (0, 1)
 BASE = {0.1: 0.45, 0.5: 0.55, 1.0: 0.57}
 LEVEL = {"capsule": 0.2, "cortex": -0.15, "medulla": -0.1, "central_echo_complex": 0.05}  # added to the mean, their sum is 0
+# What a run says of its certainty, its embeddings and the truth's borders; a bin, a silhouette and an SNR have no number.
+CALIBRATION = {
+    "ece": 0.123, "brier": 0.456, "pixels": 1000,
+    "bins": {"count": [100, 0, 900], "confidence": [0.5, None, 0.9], "correct": [0.4, None, 0.7]},
+}  # fmt: skip
+LIE = {"n": 24, "labels": 4, "compactness": 0.25, "separability_least": 0.5, "separability_mean": 0.75, "silhouette": 0.31,
+       "alignment": 0.6, "uniformity": -1.5, "rankme": 3.25}  # fmt: skip
+GEOMETRY = {"frames": {"cine": LIE | {"n": 60, "labels": 6, "silhouette": None}},
+            "regions": {"class": LIE, "cine": LIE | {"labels": 6, "silhouette": 0.11}}}  # fmt: skip
+MOVED = {"erode 1": (0.9, 0.02), "dilate 1": (0.86, 0.03), "erode 10": (0.0, None), "dilate 10": (0.4, 0.3)}
+SENSITIVITY = {
+    name: {move: {"dsc": dsc - 0.1 * k, "delta_snr": snr, "signed_snr": snr, "area": 1.0, "n": 12} for move, (dsc, snr) in MOVED.items()}
+    for k, name in enumerate(CLASSES)
+}
 
 
 def truth(patient, frame):
@@ -77,7 +91,8 @@ def write_run(folder, name, fraction, seed):
             dsc = {c: score(name, fraction, seed, p, f, c) for c in CLASSES}
             means.append(np.mean(list(dsc.values())))
             for c, value in dsc.items():
-                wide = {"dsc": value, "dsc_skip_empty": value, "hd95_mm": 40 * (1 - value), "delta_snr": 0.5 - value / 2, "signed_snr": 0.1}
+                wide = {"dsc": value, "dsc_skip_empty": value, "hd95_mm": 40 * (1 - value), "surface_dice": value - 0.05}
+                wide |= {"delta_snr": 0.5 - value / 2, "signed_snr": 0.1}
                 cases.append({"patient": patients[-1], "cine": p, "frame": f, "class": c, **wide})
     (folder / "evaluate").mkdir(parents=True)
     with open(folder / "evaluate/cases.csv", "w", newline="") as file:
@@ -88,8 +103,13 @@ def write_run(folder, name, fraction, seed):
                         patient=np.array(patients), mean_dsc=np.array(means))  # fmt: skip
     if kind != "nnunet":
         z = rng.normal(size=(60, 8)) + 3 * np.eye(8)[np.repeat(np.arange(6), 10)]
+        tissues = rng.normal(size=(24, 5)) + 4 * np.eye(5)[np.tile(np.arange(4), 6)]
         np.savez(folder / "evaluate/embedding.npz", z=z, cine=np.repeat(np.arange(6), 10), frame=np.tile(np.arange(10), 6),
-                 patient=np.repeat(np.arange(6), 10))  # fmt: skip
+                 patient=np.repeat(np.arange(6), 10), region_z=tissues, region_class=np.tile(list(CLASSES), 6),
+                 region_cine=np.repeat(np.arange(6), 4), region_patient=np.repeat(np.arange(6), 4))  # fmt: skip
+    levels = np.stack([np.where(np.stack(truths[::4]) == k, 210, 15) for k in range(4)], axis=1).astype(np.uint8)
+    np.savez_compressed(folder / "evaluate/activations.npz", image=np.stack(images[::4]), truth=np.stack(truths[::4]), probability=levels,
+                        patient=np.array(patients[::4]), cine=np.arange(3), frame=np.zeros(3, int))  # fmt: skip
     entry = lambda k: {"m": 1 + 0.2 * k, "omega": 0.1 / (k + 1)}  # noqa: E731
     speckle = {c: {"truth": entry(k), "prediction": entry(k + 0.3), "envelope_truth": {"m": 0.07 * (k + 1), "omega": 2e-4 * (k + 1)},
                    "envelope_prediction": {"m": 0.08 * (k + 1), "omega": 3e-4 * (k + 1)}} for k, c in enumerate(CLASSES)}  # fmt: skip
@@ -105,6 +125,9 @@ def write_run(folder, name, fraction, seed):
         "timing.json": {stage: 100.0, "evaluate": 5.0},
         "evaluate/classes.json": CLASSES,
         "evaluate/nakagami.json": speckle,
+        "evaluate/calibration.json": CALIBRATION,
+        "evaluate/sensitivity.json": SENSITIVITY,
+        **({"evaluate/geometry.json": GEOMETRY} if kind != "nnunet" else {}),
         "results.json": {"experiment": name, "scale": "quick", "classes": list(CLASSES), "n_test": len(images), "metrics": {}},
     }  # fmt: skip
     for path, content in texts.items():

@@ -39,13 +39,19 @@ def test_a_run_leaves_what_the_contract_promises(done):
     assert facts["facts"]["network"] == f"1 network of {PARAMETERS} parameters, a softmax over 4 label values"
     assert table["table"]["rows"] == [["1", "32 × 32", "4", "3 × 3", "1 × 1", "1", "1"], ["2", "16 × 16", "8", "3 × 3", "2 × 2", "1", "–"]]
     assert len(after["table"]["rows"]) == 1 + len(results["classes"])
+    certain = json.loads((done / "evaluate" / "calibration.json").read_text())
+    assert sum(certain["bins"]["count"]) == certain["pixels"] > 0 and 0 <= certain["ece"] <= 1
+    probability = np.load(done / "evaluate" / "activations.npz")["probability"]
+    assert probability.shape == (4, 4, 32, 32) and np.abs(probability.astype(int).sum(1) - 255).max() <= 2
+    assert not (done / "evaluate" / "geometry.json").exists() and (done / "evaluate" / "sensitivity.json").exists()
+    assert json.loads((done / "cpu.json").read_text()).keys() == {"nnunet", "evaluate"}
     with pytest.raises(Missing, match="evaluate/embedding.npz was not written"):
         pairs.embedding(Folder(done), None)
 
 
 def test_the_same_command_again_trains_nothing(done, plans, monkeypatch):
     monkeypatch.setattr(experiment.report, "draw", lambda folder: folder)
-    before = {path: path.read_bytes() for path in done.rglob("*.json*") if path.name not in ("timing.json", "environment.json")}
+    before = {path: path.read_bytes() for path in done.rglob("*.json*") if path.name not in ("timing.json", "cpu.json", "environment.json")}
     experiment.run(tiny(**{"nnunet.plans": plans}), done)
     assert before == {path: path.read_bytes() for path in before}
     with pytest.raises(UserError, match=r"config\.nnunet\.epochs was 2 here and is 3 now"):

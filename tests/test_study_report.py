@@ -46,11 +46,11 @@ def test_the_findings_come_first(page):
 
 def test_every_section_is_drawn(page):
     ids = Reader(page).ids
-    for anchor in ("table-labels", "table-temporal", "table-speckle", "table-beyond", "curves", "classes", "cases", "nakagami", "embedding",
-                   "protocol", "spent", "versions"):  # fmt: skip
+    for anchor in ("table-labels", "table-temporal", "table-speckle", "table-beyond", "curves", "classes", "borders", "calibration", "cases",
+                   "nakagami", "maps", "activations", "embedding", "protocol", "spent", "versions"):  # fmt: skip
         assert anchor in ids
-    # two curves, three bars, three cases of the truth and five models, four parameters, clouds of the four models that have an encoder
-    assert page.count("<svg") == 2 + 3 + 3 * 6 + 4 + 4
+    # two curves, four bars, reliability, three cases of six, four parameters, four colour scales and 3 x 6 maps, activations, 4 x 3 clouds
+    assert page.count("<svg") == 2 + 4 + 1 + 3 * 6 + 4 + (4 + 3 * 6) + 1 + 3 * 4
 
 
 def test_tables_lie_beside_the_page(folder, page):
@@ -97,20 +97,6 @@ def test_models_are_shown_on_the_same_images(folder):
     blocks = study_cases.cases(mine, Easel(None), dict(list(models.items())[:2]))["blocks"]
     assert [block["text"] for block in blocks if block["kind"] == "heading"] == ["best", "median", "worst"]
     assert best in blocks[1]["note"] and len(blocks[2]["cells"]) == 3
-
-
-def test_points_with_classes_are_drawn_by_class(tmp_path):
-    folder = studies.write_study(tmp_path, names=("baseline",), seeds=(0,))
-    path = next(folder.glob("runs/*/*/evaluate/embedding.npz"))
-    with np.load(path) as kept:
-        rng = np.random.default_rng(0)
-        np.savez(path, **kept, pixel_z=rng.normal(size=(40, 4)), pixel_class=np.repeat(["cortex", "medulla"], 20))
-    mine = Study(folder)
-    run = next(run for run in mine.runs if run.folder.path == path.parents[1])
-    found = study_cases.embeddings(mine, Easel(None), {"Chaitanya": run})
-    assert [cell["caption"] for cell in found["blocks"][0]["cells"]] == [
-        "Chaitanya, by cine: 60 frames of 6 cines", "Chaitanya, by class: 40 points of 2 classes"
-    ]  # fmt: skip
 
 
 @pytest.mark.slow

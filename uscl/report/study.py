@@ -2,17 +2,29 @@
 
 from markupsafe import Markup
 
-from uscl.report import study_cases, study_curves, study_files, study_findings, study_layout, study_protocol, study_tables
+from uscl.report import (
+    study_activations,
+    study_areas,
+    study_cases,
+    study_curves,
+    study_embeddings,
+    study_files,
+    study_findings,
+    study_layout,
+    study_maps,
+    study_measures,
+    study_protocol,
+    study_tables,
+)
 from uscl.report.figures import Easel
 from uscl.report.folder import Missing
 from uscl.report.page import fill
-from uscl.report.study_folder import Study, percent
+from uscl.report.study_folder import Study
 from uscl.report.tables import duration, figure, plural
 from uscl.study import papers, results
 
 FOOTER = "Drawn by uscl from what the runs wrote; the tables lie in tables/ as csv, Markdown and LaTeX."
 MODELS = ("baseline", "scratch", "nnunet", "speckle", "temporal")  # configs of which one experiment each is looked at closely
-BARS = {"dsc": ("DSC", "higher is better"), "delta_snr": ("ΔSNR", "lower is better"), "hd95_mm": ("HD95, mm", "lower is better")}
 
 
 def draw(folder):
@@ -33,11 +45,15 @@ def draw(folder):
     # anchor: title, a function without arguments -> {"text", "blocks", "notes"?}
     parts = {
         **{f"table-{key}": (study_layout.TITLES.get(key, key), lambda table=table: _table(table)) for key, table in tables.items()},
-        "curves": ("Label efficiency, drawn", lambda: _curves(study, tables, easel)),
-        "classes": ("By class", lambda: _classes(study, scores, easel, models)),
+        "curves": ("Label efficiency, drawn", lambda: _curves(study, scores, tables, easel)),
+        "classes": ("By class", lambda: study_curves.classes(study, scores, easel, models)),
+        "borders": ("Border sensitivity", lambda: study_measures.borders(study, easel, models)),
+        "calibration": ("Calibration", lambda: study_measures.calibration(study, easel, models)),
         "cases": ("Best, median, worst", lambda: study_cases.cases(study, easel, models)),
         "nakagami": ("Nakagami parameters", lambda: study_cases.speckle(study, easel, models)),
-        "embedding": ("Embeddings", lambda: study_cases.embeddings(study, easel, models)),
+        "maps": ("Nakagami maps", lambda: study_maps.section(study, easel, models)),
+        "activations": ("Final activations", lambda: study_activations.section(study, easel, models)),
+        "embedding": ("Embeddings", lambda: study_embeddings.section(study, easel, models)),
         "protocol": ("Protocol", lambda: study_protocol.section(study, easel)),
         "spent": ("Time and energy", lambda: study_protocol.spent(study, easel)),
         "versions": ("Versions", lambda: study_protocol.versions(study, easel)),
@@ -105,7 +121,7 @@ def _table(table):
     }
 
 
-def _curves(study, tables, easel):
+def _curves(study, scores, tables, easel):
     curves = {}
     for key in ("labels", "beyond"):
         for name, cells in tables[key].rows if key in tables else ():
@@ -117,23 +133,9 @@ def _curves(study, tables, easel):
             row = papers.LABEL_CURVE.rows["nnunet" if entry["config"] == "nnunet" else "contrastive"]
             printed[study.label(name)] = dict(zip(papers.LABEL_CURVE.columns, row, strict=True))
     text = "Mean DSC over classes and images. Bands and whiskers are 95 % intervals over patients, and over seeds where there are several."
-    return {"text": text, "blocks": study_curves.efficiency(curves, printed, easel)}
-
-
-def _classes(study, scores, easel, models):
-    if not models:
-        raise Missing("no run has been evaluated")
-    panels, legend = [], []
-    share = next(iter(models.values())).fraction
-    for measure, (said, better) in BARS.items():
-        found = {}
-        for label, run in models.items():
-            cells = {name: scores.cell(run.experiment, share, measure, [name]) for name in scores.classes}
-            found[label] = {name: (cell.mean, cell.low, cell.high) for name, cell in cells.items() if cell.known}
-        if any(found.values()):
-            panel, legend = study_curves.bars(found, measure=said, better=better)
-            panels.append(panel)
-    if not panels:
-        raise Missing("no measure was found in evaluate/cases.csv of the shown runs")
-    text = f"A few models at {percent(share)} of labels, all seeds; lines are 95 % intervals."
-    return {"text": text, "blocks": [easel.block("classes", panels, legend=legend)]}
+    blocks = study_curves.efficiency(curves, printed, easel)
+    try:
+        blocks.append({"kind": "table", "table": study_areas.areas(study, scores), "strong": False})
+    except Missing as error:
+        blocks.append({"kind": "missing", "text": str(error)})
+    return {"text": f"{text} {study_areas.SAID}", "blocks": blocks}

@@ -1,10 +1,10 @@
-"""Models side by side: outlines on the same images, speckle inside them, and where the encoders put frames."""
+"""Models side by side: outlines on the same images, and the speckle inside them."""
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from uscl.report import overlays, pairs
-from uscl.report.figures import INK, MUTED, SERIES, Panel
+from uscl.report import overlays
+from uscl.report.figures import INK, SERIES, Panel
 from uscl.report.folder import Missing
 from uscl.report.study_folder import percent
 from uscl.report.tables import figure
@@ -16,8 +16,11 @@ PARAMETERS = (
 )  # fmt: skip
 
 
-def cases(study, easel, models):
-    """Best, median and worst image by the mean of the shown models, with every model's outlines on it."""
+def ranked(models):
+    """What pictures of single images start from: (arrays of the first model, {class: values}, {"best": row, ..}, {model: arrays}).
+
+    Rows are ranked by the mean DSC over the shown models, of which those that saw other images are left out. Raises Missing without any.
+    """
     found = {}
     for name, run in models.items():
         try:
@@ -32,6 +35,12 @@ def cases(study, easel, models):
     chosen = overlays.ranked(np.mean([arrays["mean_dsc"] for arrays in found.values()], axis=0))
     if not chosen:
         raise Missing("evaluate/cases.npz holds no image with a mean DSC")
+    return first, classes, chosen, found
+
+
+def cases(study, easel, models):
+    """Best, median and worst image by the mean of the shown models, with every model's outlines on it."""
+    first, classes, chosen, found = ranked(models)
     key = overlays.legend(classes)
     blocks = [{"kind": "legend", "legend": key}]
     for place, k in chosen.items():
@@ -41,8 +50,8 @@ def cases(study, easel, models):
             lines = overlays.outlines(arrays["prediction"][k], classes)
             panels.append(overlays.tile(image, f"{name}: {figure(arrays['mean_dsc'][k].item(), 2)}", lines))
         mean = np.mean([arrays["mean_dsc"][k] for arrays in found.values()])
-        whose = f"patient {first['patient'][k]} · " if "patient" in first else ""
-        blocks.append({"kind": "heading", "text": place, "note": f"{whose}mean DSC of the shown models {figure(float(mean))}"})
+        note = " · ".join(filter(None, [patient(first, k), f"mean DSC of the shown models {figure(float(mean))}"]))
+        blocks.append({"kind": "heading", "text": place, "note": note})
         blocks.append(easel.block(f"cases-{place}", panels, columns=min(len(panels), 6) if len(panels) != 4 else 4, legend=key, told=True))
     some = next(iter(models.values()))
     text = (
@@ -50,6 +59,12 @@ def cases(study, easel, models):
         f"by eye. All at {percent(some.fraction)} of labels, seed {some.seed}; the number is the image's mean DSC."
     )
     return {"text": text, "blocks": blocks}
+
+
+def patient(arrays, k):
+    """Whose image `k` of evaluate/cases.npz is, "" where it is not said: `patient 17`, and `patient0017` alone."""
+    name = str(arrays["patient"][k]) if "patient" in arrays else ""
+    return name if not name or name.startswith("patient") else f"patient {name}"
 
 
 def speckle(study, easel, models):
@@ -102,51 +117,3 @@ def _tissues(found, parameter, prefix, title):
             axes.xaxis.set_minor_formatter(NullFormatter())
 
     return Panel(draw, title, f"{title} of every tissue: the truth and {len(found)} models", height=0.7 + 0.42 * len(tissues))
-
-
-def embeddings(study, easel, models):
-    """Two dimensions of every model's features, coloured by cine and, where the run says it, by class."""
-    panels, classed = [], False
-    for name, run in models.items():
-        try:
-            found = run.folder.arrays("evaluate/embedding.npz", "z", "cine")
-        except Missing:
-            continue
-        z = np.asarray(found["z"], float)
-        if z.ndim != 2 or len(z) < 3 or not np.isfinite(z).all():
-            continue
-        panels.append(_cloud(z, found["cine"], f"{name}, by cine", f"{len(z)} frames"))
-        for points, label in (("z", "class"), ("pixel_z", "pixel_class")):
-            if points in found and label in found and len(found[points]) == len(found[label]) >= 3:
-                what = f"{len(found[points])} points"
-                panels.append(_cloud(np.asarray(found[points], float), found[label], f"{name}, by class", what, named=True))
-                classed = True
-    if not panels:
-        raise Missing("no run has written its evaluate/embedding.npz")
-    notes = [] if classed else ["The runs' evaluate/embedding.npz tell no classes of points, so there is no picture by class."]
-    text = (
-        "Features of test patients' frames, scaled to length 1, on the two directions in which they vary most. Clouds that part by cine "
-        "know the patient; clouds that part by class know the tissue."
-    )
-    return {"text": text, "blocks": [easel.block("embedding", panels)], "notes": notes}
-
-
-def _cloud(z, label, title, what, *, named=False):
-    flat, share = pairs.principal(z)
-    kinds, sizes = np.unique(label, return_counts=True)
-    kinds = kinds[np.argsort(-sizes, kind="stable")]
-
-    def draw(axes):
-        for k, kind in reversed(list(enumerate(kinds))):
-            colour = SERIES[k] if k < len(SERIES) else MUTED
-            place = np.asarray(label) == kind
-            axes.plot(*flat[place].T, "o", color=colour, markersize=3, markeredgewidth=0, alpha=0.8 if k < len(SERIES) else 0.35)
-            if named:
-                axes.annotate(str(kind).replace("_", " "), flat[place].mean(0), color=INK, ha="center", fontweight="bold")
-        axes.set_xlabel(f"component 1, {share[0]:.0%} of the variance")
-        axes.set_ylabel(f"component 2, {share[1]:.0%}")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_aspect("equal", adjustable="datalim")
-
-    return Panel(draw, f"{title}: {what} of {len(kinds)} {'classes' if named else 'cines'}", f"embeddings of {title}", height=3.3)

@@ -1,4 +1,4 @@
-"""Figures over the whole study: Dice against the share of labels, with bands, and bars by class."""
+"""Figures over the whole study: Dice against the share of labels, and bars by class."""
 
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -9,6 +9,10 @@ from uscl.report.study_folder import percent
 from uscl.report.tables import figure
 
 LINES = (BLUE, VERMILLION, GREEN, *SERIES[4:])  # in the order of the rows; the first two are the papers'
+BARS = {
+    "dsc": ("DSC", "higher is better"), "surface_dice": ("surface Dice", "higher is better"),
+    "delta_snr": ("ΔSNR", "lower is better"), "hd95_mm": ("HD95, mm", "lower is better"),
+}  # fmt: skip
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -87,3 +91,30 @@ def bars(scores, *, measure, better):
     height = 0.5 + len(classes) * max(0.35, 0.13 * len(scores))
     panel = Panel(draw, f"{measure}, {better}", f"{measure} by class. {said}", width=4.0, height=height)
     return panel, [("fill", colour, model) for model, colour in colours.items()]
+
+
+def classes(study, scores, easel, models):
+    """A panel of bars for each measure of BARS that the runs wrote: the shown models, class by class, at the share of labels shown."""
+    if not models:
+        raise Missing("no run has been evaluated")
+    panels, legend = [], []
+    share = next(iter(models.values())).fraction
+    for measure, (said, better) in BARS.items():
+        found = {}
+        for label, run in models.items():
+            cells = {name: scores.cell(run.experiment, share, measure, [name]) for name in scores.classes}
+            found[label] = {name: (cell.mean, cell.low, cell.high) for name, cell in cells.items() if cell.known}
+        if any(found.values()):
+            panel, legend = bars(found, measure=said, better=better)
+            panels.append(panel)
+    if not panels:
+        raise Missing("no measure was found in evaluate/cases.csv of the shown runs")
+    text = f"A few models at {percent(share)} of labels, all seeds; lines are 95 % intervals. Surface Dice: the share of both"
+    text += f" borders that lies within {_tolerance(models)} of the other."
+    return {"text": text, "blocks": [easel.block("classes", panels, legend=legend)]}
+
+
+def _tolerance(models):
+    """What `evaluate.tolerance` of the shown runs says."""
+    found = [run.folder.config.get("evaluate", {}).get("tolerance") for run in models.values()]
+    return next((f"{mm:g} mm" for mm in found if mm is not None), "the tolerance")

@@ -123,28 +123,41 @@ def machine(environment):
 
 def spent(study, easel):
     """Time of each stage, over all runs, and what is known of the energy."""
-    kinds = {}
-    for seconds in study.json("timing.json"):
-        for stage, value in seconds.items():
-            runs, total = kinds.get(stage, (0, 0.0))
-            kinds[stage] = runs + 1, total + value
+    kinds, cpu = _added(study, "timing.json"), _added(study, "cpu.json")
     if not kinds:
         raise Missing("no timing.json was written")
-    rows = [[stage, figure(n), duration(t / n), duration(t)] for stage, (n, t) in kinds.items()]
-    total = sum(t for _, t in kinds.values())
-    rows.insert(0, ["all stages", "", "", duration(total)])
-    cpu = sum(value for seconds in study.json("cpu.json") for value in seconds.values())
+    told = lambda stage: duration(cpu[stage][1]) if stage in cpu else "–"  # noqa: E731
+    rows = [[stage, figure(n), duration(t / n), duration(t), told(stage)] for stage, (n, t) in kinds.items()]
+    wall, work = (sum(t for _, t in entry.values()) for entry in (kinds, cpu))
+    rows.insert(0, ["all stages", "", "", duration(wall), duration(work) if cpu else "–"])
     asked, made = study.sharing()
-    energy = {"CPU time": duration(cpu) if cpu else "not measured", "energy": "not measured: no counter of joules is read"}
+    energy = {"CPU time": _worked(work, cpu, kinds) if cpu else "not measured", "energy": "not measured: no counter of joules is read"}
     if asked:
         energy["pretraining stages"] = f"{figure(made)} run for {figure(asked)} that the runs ask for"
     return {
         "text": "Wall-clock time, added up over all runs; runs side by side count each.",
         "blocks": [
             {"kind": "facts", "facts": energy},
-            {"kind": "table", "table": {"head": ["stage", "runs", "mean", "in all"], "rows": rows}, "strong": True},
+            {"kind": "table", "table": {"head": ["stage", "runs", "mean", "in all", "CPU time"], "rows": rows}, "strong": True},
         ],
     }
+
+
+def _added(study, name):
+    """{stage: (runs, seconds of all of them)} from one file of every run and pretraining that has it."""
+    kinds = {}
+    for seconds in study.json(name):
+        for stage, value in seconds.items():
+            if isinstance(value, int | float) and value == value:
+                runs, total = kinds.get(stage, (0, 0.0))
+                kinds[stage] = runs + 1, total + value
+    return kinds
+
+
+def _worked(seconds, cpu, kinds):
+    """CPU time, and of how many stages, where not of all: those run before cpu.json was written have none."""
+    have, all_of_them = (sum(n for n, _ in entry.values()) for entry in (cpu, kinds))
+    return duration(seconds) + (f", of {figure(have)} of {figure(all_of_them)} stages" if have < all_of_them else "")
 
 
 def versions(study, easel):

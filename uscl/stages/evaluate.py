@@ -3,17 +3,17 @@
 import csv
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from uscl import metrics, nakagami
-from uscl.stages import embedding, finetune, nnunet
+from uscl import metrics
+from uscl.stages import embedding, finetune, nnunet, regions
 from uscl.stages import run as stage_run
+from uscl.stages.certainty import Certainty
 from uscl.train import hosts
 from uscl.train.logs import write_json
 from uscl.types import UserError
 
-# Stages that end with a network which segments: `label_maps(run, carried, rows)` and `labelled_rows(run)`, the rows it learnt from.
+# Stages that end with a network which segments: `label_maps(run, carried, rows, watch)` and `labelled_rows(run)`, the rows it learnt from.
 SEGMENTING = {"finetune": finetune, "nnunet": nnunet}
 MEASURES = ("dsc", "dsc_skip_empty", "hd95_mm", "surface_dice", "delta_snr", "signed_snr")
 
@@ -62,31 +62,6 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def speckle(
-    maps: dict[str, np.ndarray], classes: dict[str, list[int]], intended: list[dict[str, Any]], *, dynamic_range: float
-) -> dict[str, Any]:
-    """Nakagami parameters per class, the median over test images: of the true and of the predicted region, on grey and on the envelope.
-
-    Image by image, because gain and machine differ between images and a mixture of them has a far lower m than any. The envelope is
-    the grey value with log compression undone; black pixels hold no echo and are left out.
-    """
-    gray = jnp.asarray(maps["image"][..., 0], jnp.float32) / 255
-    pictures = {"": gray, "envelope_": nakagami.decompress(gray, dynamic_range=dynamic_range)}
-    table: dict[str, Any] = {}
-    for name, values in classes.items():
-        table[name] = {}
-        for side, label in (("truth", maps["label"]), ("prediction", maps["prediction"])):
-            inside = jnp.asarray(metrics.class_mask(label, values)) & (gray > 0)
-            seen = np.asarray(inside.sum((1, 2)) > 0)
-            for prefix, picture in pictures.items() if seen.any() else ():
-                m, omega = nakagami.fit(picture, inside, axis=(1, 2))
-                table[name][prefix + side] = {"m": float(np.median(m[seen])), "omega": float(np.median(omega[seen]))}
-        known = [tissues[name] for tissues in intended if name in tissues]
-        if known:
-            table[name]["intended"] = {key: float(np.median([tissue[key] for tissue in known])) for key in ("m", "omega")}
-    return table
-
-
 def segmenting(stages: tuple[str, ...]):
     """The module of the last stage before the evaluation that ends with a network which segments."""
     names = [name for name in stages[: stages.index("evaluate")] if name in SEGMENTING]
@@ -101,8 +76,14 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
     stage = segmenting(tuple(config.stages))
     folder.mkdir(parents=True, exist_ok=True)
     rows = store.rows_of(store.patients("test"))
-    maps = stage.label_maps(run, carried, rows)
     patients = store.patients_of_rows(rows)
+    certainty, tissues = Certainty(patients), embedding.Regions(store.classes)
+
+    def watch(part):
+        certainty.see(part)
+        tissues.see(part)
+
+    maps = stage.label_maps(run, carried, rows, watch)
     cases = [
         {"patient": patients[i], "cine": int(maps["cine"][i]), "frame": int(maps["frame"][i]), "class": name}
         | measure(
@@ -128,9 +109,13 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
         )  # fmt: skip
     write_json(folder / "classes.json", store.classes)
     intended = [store.truth[cine] for cine in sorted(set(maps["cine"].tolist())) if cine in store.truth]
-    write_json(folder / "nakagami.json", speckle(maps, store.classes, intended, dynamic_range=config.finetune.speckle.dynamic_range))
+    dynamic_range = config.finetune.speckle.dynamic_range
+    write_json(folder / "nakagami.json", regions.speckle(maps, store.classes, intended, dynamic_range=dynamic_range))
+    if hosts.primary():
+        write_json(folder / "sensitivity.json", regions.sensitivity(maps, store.classes))
+        certainty.save(folder)
     if "encoder" in carried["params"]:  # the contrastive models' encoder; the report says that there is none
-        embedding.save(run, carried, folder / "embedding.npz")
+        embedding.save(run, carried, tissues, folder)
     results = {
         "experiment": config.experiment,
         "scale": config.scale,

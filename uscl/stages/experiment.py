@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ def run(config, workdir: str) -> Path:
         first(lambda: source.save_sample(store, folder))
         run = Run(config=config, folder=folder, store=store, mesh=meshes.make_mesh(), log=log)
         for name in config.stages:
-            with timed(folder / "timing.json", name):
+            with timed(folder, name):
                 carried = STAGES[name].run(run, carried)
         first(lambda: log.info(f"report: {report.draw(folder)}"))
     return folder / "report.html"
@@ -146,13 +147,17 @@ def disk_told(folder: Path):
 
 
 @contextlib.contextmanager
-def timed(path: Path, stage: str):
-    """Adds the seconds spent inside to the stage's entry in `path`, also when they end by an interruption."""
-    started = time.monotonic()
+def timed(folder: Path, stage: str):
+    """Adds the seconds spent inside to the stage's entry in timing.json, also when they end by an interruption, and to that in cpu.json
+    those of all cores, in this process and in its children that have ended."""
+    clocks = {"timing.json": time.monotonic, "cpu.json": lambda: sum(os.times()[:4])}
+    started = {name: clock() for name, clock in clocks.items()}
     try:
         yield
     finally:
         with contextlib.suppress(OSError):  # on a full disk it is another sentence that counts
-            seconds = json.loads(path.read_text()) if path.exists() else {}
-            if hosts.primary():
-                write_json(path, seconds | {stage: round(seconds.get(stage, 0) + time.monotonic() - started, 1)})
+            for name, clock in clocks.items():
+                path = folder / name
+                seconds = json.loads(path.read_text()) if path.exists() else {}
+                if hosts.primary():
+                    write_json(path, seconds | {stage: round(seconds.get(stage, 0) + clock() - started[name], 1)})

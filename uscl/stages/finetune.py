@@ -61,14 +61,21 @@ def make_network(run: stage_run.Run) -> models.UNet:
     return models.UNet(classes=run.store.values, **run.model_options())
 
 
-def label_maps(run: stage_run.Run, carried: dict[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """What the network that the stage returned sees in the labelled frames `rows`; see `predict.label_maps`."""
-    predictor = predict.make_predictor(make_network(run), run.mesh, kind=run.config.model.normalise)
-    return _maps(run, predictor, carried["params"], carried["batch_stats"], rows)
+def label_maps(run: stage_run.Run, carried: dict[str, Any], rows: np.ndarray, watch=None) -> dict[str, np.ndarray]:
+    """What the network that the stage returned sees in the labelled frames `rows`; see `predict.label_maps`.
+
+    watch is shown "probability" [n, H, W, K] as well, and "features" [n, H, W, D], the decoder's, which the tail sees.
+    """
+    predictor = predict.make_predictor(make_network(run), run.mesh, kind=run.config.model.normalise, part="decoder" if watch else None)
+    return _maps(run, predictor, carried["params"], carried["batch_stats"], rows, watch)
 
 
-def _maps(run: stage_run.Run, predictor, params, batch_stats, rows: np.ndarray) -> dict[str, np.ndarray]:
-    return predict.label_maps(lambda image: predictor(params, batch_stats, image)[0], run.store, rows, batch=run.config.evaluate.batch)
+def _maps(run: stage_run.Run, predictor, params, batch_stats, rows: np.ndarray, watch=None) -> dict[str, np.ndarray]:
+    def values_of(image):
+        values, probability, *features = predictor(params, batch_stats, image)
+        return values if watch is None else (values, {"probability": probability, "features": features[0]})
+
+    return predict.label_maps(values_of, run.store, rows, batch=run.config.evaluate.batch, watch=watch)
 
 
 def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.train) -> dict[str, Any]:

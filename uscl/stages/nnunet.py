@@ -80,17 +80,22 @@ def mirrored_axes(run: stage_run.Run) -> tuple[str, ...]:
     return ("columns",) if run.config.nnunet.upright else AXES
 
 
-def label_maps(run: stage_run.Run, carried: dict[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """What the networks that the stage returned see together in the labelled frames `rows`; see `predict.label_maps`."""
-    return _maps(run, list(carried["params"].values()), rows, carried["rules"])
+def label_maps(run: stage_run.Run, carried: dict[str, Any], rows: np.ndarray, watch=None) -> dict[str, np.ndarray]:
+    """What the networks that the stage returned see together in the labelled frames `rows`; see `predict.label_maps`.
+
+    watch is shown "probability" [n, H, W, K] as well where the heads are a softmax.
+    """
+    return _maps(run, list(carried["params"].values()), rows, carried["rules"], watch)
 
 
-def _maps(run: stage_run.Run, networks: Sequence[Any], rows: np.ndarray, rules: dict[str, Any] | None = None) -> dict[str, np.ndarray]:
+def _maps(
+    run: stage_run.Run, networks: Sequence[Any], rows: np.ndarray, rules: dict[str, Any] | None = None, watch=None
+) -> dict[str, np.ndarray]:
     """Label maps as they count in the end: mirrored, from the mean of the networks, post-processed."""
     plan, heads = read_plan(run.folder / PLACE / "plans.json"), Heads.of(run.store, run.config.nnunet.regions)
     tiles = make_tiles(make_network(run, plan, heads), plan, run.mesh, mirror=mirrored_axes(run))
-    values_of = make_values(tiles, networks, heads, masked=plan.masked, rules=rules)
-    return predict.label_maps(values_of, run.store, rows, batch=run.config.evaluate.batch)
+    values_of = make_values(tiles, networks, heads, masked=plan.masked, rules=rules, watched=watch is not None)
+    return predict.label_maps(values_of, run.store, rows, batch=run.config.evaluate.batch, watch=watch)
 
 
 def rules_of(run: stage_run.Run, parts: Sequence[Part], networks: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from uscl.data.cases import prepare_case
 from uscl.data.nnunet_export import regions
@@ -90,20 +91,30 @@ def make_tiles(network, plan: Plan, mesh: jax.sharding.Mesh, *, mirror: Sequence
 
 
 def make_values(
-    tiles: TiledLogits, networks: Sequence[Any], heads: Heads, *, masked: bool, rules: dict[str, Any] | None = None
-) -> Callable[[np.ndarray], np.ndarray]:
+    tiles: TiledLogits, networks: Sequence[Any], heads: Heads, *, masked: bool, rules: dict[str, Any] | None = None, watched: bool = False
+) -> Callable:
     """values_of(image uint8 [N, H, W, 1]) -> label values uint8 [N, H, W], from the mean of the logits of `networks`, parameters each.
 
     The crop to what is not zero leaves background around it. rules: of `components.decide`, carried out last; None for none.
+    watched: -> (those, {"probability": float32 [N, H, W, K]}), the softmax of the same mean, background where the crop is not; the rules
+    move no probability. {} where the heads are regions, whose sigmoids do not share out a whole.
     """
 
-    def values_of(image: np.ndarray) -> np.ndarray:
+    def values_of(image: np.ndarray):
         cases = [prepare_case(frame, masked=masked) for frame in image[..., 0]]
         logits = [tiles.many([case.image[..., None] for case in cases], params) for params in networks]
-        values = np.zeros(image.shape[:3], np.uint8)
+        values, more = np.zeros(image.shape[:3], np.uint8), {}
+        if watched and not heads.regions:
+            more["probability"] = np.zeros((*image.shape[:3], heads.count), np.float32)
+            more["probability"][..., 0] = 1
         for place, (case, *folds) in enumerate(zip(cases, *logits, strict=True)):
             top, bottom, left, right = case.box
-            values[place, top:bottom, left:right] = heads.values_of(sum(folds) / len(folds))
-        return values if rules is None else np.stack([components.apply(one, rules) for one in values])
+            mean = sum(folds) / len(folds)
+            values[place, top:bottom, left:right] = heads.values_of(mean)
+            for probability in more.values():
+                probability[place, top:bottom, left:right] = softmax(mean.astype(np.float32), -1)
+        if rules is not None:
+            values = np.stack([components.apply(one, rules) for one in values])
+        return (values, more) if watched else values
 
     return values_of
