@@ -72,7 +72,7 @@ QUICK: dict[str, Any] = {
     "fractions": {"labels": (0.05, 0.2, 1.0), "temporal": (0.05,), "speckle": (0.05, 1.0), "beyond": (0.05,)},
     "base": {
         "data.size": 64, "data.frames": 24, "data.labelled": 3, "encoder.steps": 60, "decoder.steps": 40, "finetune.steps": 80,
-        "finetune.batch": 8, "finetune.validate_every": 20, "nnunet.epochs": 20, "nnunet.iterations": 20, "nnunet.validate_every": 20,
+        "finetune.batch": 8, "finetune.validate_every": 20, "nnunet.epochs": 20, "nnunet.validate_every": 20,
         "log.save_every": 40,
     },
 }  # fmt: skip
