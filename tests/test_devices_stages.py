@@ -203,7 +203,7 @@ def test_every_loss_and_kind_of_weights(name, case):
 def test_all_of_it_with_eight_devices():
     """In a process of its own; the others have 4."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-m", "slow", "-k", "every_loss or every_case", __file__]
+    command = [sys.executable, "-m", "pytest", "-n0", "-m", "slow", "-k", "every_loss or every_case", __file__]
     done = subprocess.run(command, env=environment, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0 and f"{2 * len(PRODUCT)} passed" in done.stdout, done.stdout[-3000:]
 
