@@ -46,8 +46,8 @@ def test_the_findings_come_first(page):
 
 def test_every_section_is_drawn(page):
     ids = Reader(page).ids
-    for anchor in ("table-labels", "table-temporal", "table-speckle", "table-beyond", "curves", "classes", "borders", "calibration", "cases",
-                   "nakagami", "maps", "activations", "embedding", "protocol", "spent", "versions"):  # fmt: skip
+    for anchor in ("table-labels", "table-temporal", "table-speckle", "table-beyond", "curves", "classes", "borders",
+                   "calibration", "cases", "nakagami", "maps", "activations", "embedding", "protocol", "spent", "versions"):  # fmt: skip
         assert anchor in ids
     # two curves, four bars, reliability, three cases of six, four parameters, four colour scales and 3 x 6 maps, activations, 4 x 3 clouds
     assert page.count("<svg") == 2 + 4 + 1 + 3 * 6 + 4 + (4 + 3 * 6) + 1 + 3 * 4

@@ -164,3 +164,12 @@ def test_labels_that_are_saved(whole):
     assert said.startswith("Yes.") and re.search(r"matches it with (1[5-9]|2[0-9]) % of the labels", said), said
     rows = [row for row in rows if (row.experiment, row.fraction) != ("baseline", 0.1)]
     assert "At 10\xa0% it was not yet run." in study_findings.saving(study, study_tables.Scores(rows))
+
+
+def test_a_reference_that_falls_with_labels_is_no_measure_of_them(whole):
+    """nnU-Net lowered by 0.3 with all labels: the curve passes it everywhere, which says nothing of saving."""
+    study = whole[0]
+    rows = [row._replace(value=row.value - 0.3 * (row.experiment == "nnunet" and row.fraction == 1)) for row in results.read(study.path)]
+    said = study_findings.saving(study, study_tables.Scores(rows))
+    assert said.startswith("It can't be said: nnU-Net itself falls from 10\xa0% to all labels, by \N{MINUS SIGN}0."), said
+    assert "give it more updates. Held against nnU-Net" in said

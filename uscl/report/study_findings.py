@@ -88,8 +88,22 @@ def saving(study, scores):
     lacking = f" At {', '.join(left)} it was {NOT_RUN}." if left else ""
     sure = match.high is not None and match.high < 1
     plainly = "Yes." if sure else "No." if match.share is None and match.low is None else "Not beyond the noise."
-    told = f"{plainly} Held against nnU-Net at all labels, the contrastive model {labels.match_sentence(match)}"
-    return f"{told} The papers say: at {percent(low)} or {percent(high)}.{lacking}"
+    told = f"Held against nnU-Net at all labels, the contrastive model {labels.match_sentence(match)}"
+    told = f"{told} The papers say: at {percent(low)} or {percent(high)}.{lacking}"
+    return f"{_fallen(study, scores, other, goal) or plainly} {told}"
+
+
+def _fallen(study, scores, other, goal):
+    """A reference that is worse with all labels than with few is no measure of what labels are worth; "" where it is not."""
+    for share in study.fractions("labels")[:-1]:
+        few = _scores(scores, other, share, "dsc")
+        d = few and Scores.difference(goal, few)
+        if d and d.high < 0:
+            return (
+                f"It can't be said: nnU-Net itself falls from {percent(share)} to all labels, by {signed(d.mean)} ({signed(d.low)} to "
+                f"{signed(d.high)}), so it has not learnt what they hold; give it more updates."
+            )
+    return ""
 
 
 def counted(study, scores):
