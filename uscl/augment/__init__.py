@@ -1,4 +1,5 @@
 """Augmentation: pure functions of a key, drawn per image, on float images [N, H, W, C] in [0, 1]."""
+from uscl.augment.clips import clip_view
 from uscl.augment.finetune import finetune_pair
 from uscl.augment.frames import View, box_to_view, common_regions, crop_resize, lattice, normalise, random_boxes, view
 from uscl.augment.nnunet import nnunet_pair
@@ -7,6 +8,7 @@ from uscl.augment.ultrasound import ultrasound
 __all__ = [
     "View",
     "box_to_view",
+    "clip_view",
     "common_regions",
     "crop_resize",
     "finetune_pair",

@@ -1,20 +1,34 @@
-"""How good a segmentation is: overlap, distance, speckle statistics, calibration, and how sure we may be; and how embeddings lie.
-
-NumPy and SciPy, float64.
+"""How good a segmentation is: overlap, distance, speckle statistics, calibration; how good a classifier; what a saliency map finds; how
+embeddings lie and what can be read off them; and how sure we may be of any of it. NumPy and SciPy, float64.
 """
 
 from uscl.metrics import components
+from uscl.metrics.borders import Moved, border_sensitivity, moved
 from uscl.metrics.calibration import Reliability, brier_score, calibration_error, reliability
+from uscl.metrics.classification import (
+    Macro,
+    accuracy,
+    auc,
+    classification_scores,
+    confusion,
+    macro,
+    sensitivity,
+    specificity,
+    youden_threshold,
+)  # fmt: skip
 from uscl.metrics.geometry import alignment, balanced, compactness, embedding_geometry, rankme, separability, silhouette, uniformity
-from uscl.metrics.intervals import Interval, bootstrap_patients, paired_difference
+from uscl.metrics.intervals import Interval, bootstrap_patients, bootstrap_statistic, paired_difference
 from uscl.metrics.overlap import class_mask, dice
-from uscl.metrics.sensitivity import Moved, border_sensitivity, moved
+from uscl.metrics.probe import Linear, fit_linear, knn_probe, linear_probe
+from uscl.metrics.saliency import Localisation, box_iou, highest, localisation, weighted_iou
 from uscl.metrics.snr import delta_snr, snr
 from uscl.metrics.surface import Surface, hausdorff95, surface_dice, surface_distances
 
 __all__ = [
-    "Interval", "Moved", "Reliability", "Surface", "alignment", "balanced", "bootstrap_patients", "border_sensitivity", "brier_score",
-    "calibration_error", "class_mask", "compactness", "components", "delta_snr", "dice", "embedding_geometry", "hausdorff95", "moved",
-    "paired_difference", "rankme", "reliability", "separability", "silhouette", "snr", "surface_dice", "surface_distances",
-    "uniformity",
+    "Interval", "Linear", "Localisation", "Macro", "Moved", "Reliability", "Surface", "accuracy", "alignment", "auc", "balanced",
+    "bootstrap_patients", "bootstrap_statistic", "border_sensitivity", "box_iou", "brier_score", "calibration_error", "class_mask",
+    "classification_scores", "compactness", "components", "confusion", "delta_snr", "dice", "embedding_geometry", "fit_linear",
+    "hausdorff95", "highest", "knn_probe", "linear_probe", "localisation", "macro", "moved", "paired_difference", "rankme", "reliability",
+    "sensitivity", "separability", "silhouette", "snr", "specificity", "surface_dice", "surface_distances", "uniformity", "weighted_iou",
+    "youden_threshold",
 ]  # fmt: skip

@@ -1,7 +1,13 @@
-"""Networks (Flax Linen, NHWC) and the transfer of their parts between stages."""
+"""Networks (Flax Linen, NHWC; clips NTHWC) and the transfer of their parts between stages."""
+from uscl.models.clip_heads import ClipModel
+from uscl.models.conv3d import convolve_clip
+from uscl.models.darknet3d import Classifier, ClipEncoder, Darknet3D
 from uscl.models.heads import GlobalModel, LocalModel, RegionHead
 from uscl.models.initial import initialise
 from uscl.models.transfer import parameter_count, transfer
 from uscl.models.unet import Decoder, Encoder, Tail, UNet
 
-__all__ = ["Decoder", "Encoder", "GlobalModel", "LocalModel", "RegionHead", "Tail", "UNet", "initialise", "parameter_count", "transfer"]
+__all__ = [
+    "Classifier", "ClipEncoder", "ClipModel", "Darknet3D", "Decoder", "Encoder", "GlobalModel", "LocalModel", "RegionHead", "Tail", "UNet",
+    "convolve_clip", "initialise", "parameter_count", "transfer",
+]  # fmt: skip

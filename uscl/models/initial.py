@@ -31,7 +31,7 @@ def _draw(seed: int, path, shape: tuple[int, ...]) -> np.ndarray:
     if kind in ("bias", "shift", "mean", "zero_scale"):
         return np.zeros(shape, np.float32)
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, zlib.crc32(name.encode())])))
-    if kind == "kernel" and len(shape) == 4:
+    if kind == "kernel" and len(shape) in (4, 5):
         return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1]))).astype(np.float32)
     if kind in ("leaky_kernel", "spread_kernel"):
         fan_in = np.prod(shape[:-1] if kind == "leaky_kernel" else shape[1:])
