@@ -1,18 +1,9 @@
 """The table of knobs: "block.name" -> default at `quick` scale, rule, what it is with its unit, and the `paper` value where it differs."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from uscl.config.rules import FLAG, TEXT, Rule, each, integer, number, one_of
-
-
-@dataclass(frozen=True)
-class Knob:
-    quick: Any
-    rule: Rule
-    doc: str
-    paper: Any = None  # None: as quick
-
+from uscl.config import video
+from uscl.config.rules import FLAG, TEXT, Knob, each, integer, number, one_of
 
 PROBABILITY = number(0, 1)
 PRETRAINING = ("encoder", "decoder")
@@ -25,6 +16,7 @@ KNOBS: dict[str, Knob] = {
     "start": Knob("", TEXT, "folder of a finished run whose last stage's weights this one begins from; empty: from random weights"),
     # --- data ---
     "data.store": Knob("", TEXT, "folder made by launch/prepare.py; empty: the embedded phantom"),
+    "data.phantom": Knob("kidney", one_of("kidney", "lung"), "which phantom: kidneys with label maps, or lungs with a class each"),
     "data.fold": Knob(-1, integer(-1), "fold of the store's splits.json that validates, from 0; -1: the split as it is"),
     "data.size": Knob(96, integer(32, 2048), "side of the phantom's frames [px]", paper=192),
     "data.patients": Knob(60, integer(5), "patients of the phantom, one cine each", paper=500),
@@ -185,3 +177,4 @@ KNOBS |= {
     "temporal.stages": Knob((), each(one_of(*PRETRAINING)), "stages whose pairs follow the rule of this block"),
     **{f"temporal.{name}": knob for name, knob in pair_rule("binary", "other_cines", "neighbours").items()},
 }
+KNOBS |= video.KNOBS

@@ -1,4 +1,4 @@
-"""What a value in the configuration may be: a test, and the same in words for whoever broke it."""
+"""What a value in the configuration may be: a test, and the same in words for whoever broke it; and what a knob is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,3 +39,11 @@ def each(rule: Rule, *, at_least: int = 0) -> Rule:
 
 FLAG = Rule(lambda v: isinstance(v, bool), "True or False")
 TEXT = Rule(lambda v: isinstance(v, str), "text")
+
+
+@dataclass(frozen=True)
+class Knob:
+    quick: Any
+    rule: Rule
+    doc: str
+    paper: Any = None  # None: as quick

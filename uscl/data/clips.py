@@ -14,6 +14,30 @@ def read_clips(store, cine, frame):
     return {"image": image, **{name: values.astype(np.int32) for name, values in numbers.items()}}
 
 
+def spaced_clips(store, cine, *, frames, stride=1, count=1):
+    """Frame int64 [len(cine), count, frames] of `count` clips spread evenly over each cine; a single one stands in its middle.
+
+    A cine too short for a clip is held at its end, as in `ClipBatches`, and gives the same clip `count` times.
+
+    Known values: 10 frames, clips of 4: from 3 for one clip, from 0, 3 and 6 for three.
+    """
+    moved = _moved(store, cine, frames, stride)
+    room = store.cines.frames[cine][:, None] - 1 - moved[:, -1:]
+    share = np.array([0.5]) if count == 1 else np.linspace(0, 1, count)
+    return np.floor(share * room).astype(np.int64)[:, :, None] + moved[:, None, :]
+
+
+def _moved(store, cine, frames, stride):
+    """[len(cine), frames]: how far each frame of a clip lies behind its first."""
+    return np.minimum(np.arange(frames), (store.cines.frames[cine][:, None] - 1) // stride) * stride
+
+
+def _anywhere(store, cine, frames, stride, rng):
+    """[len(cine), frames]: a clip of each cine, each place where it fits being as likely."""
+    moved = _moved(store, cine, frames, stride)
+    return rng.integers(0, store.cines.frames[cine][:, None] - moved[:, -1:]) + moved
+
+
 class ClipBatches:
     """`clips` clips a step, each of a different cine: `frames` frames, `stride` apart. A pure function of (seed, step).
 
@@ -32,15 +56,38 @@ class ClipBatches:
         if min(frames, stride) < 1:
             raise UserError(f"{frames=}, {stride=}: each must be at least 1")
         self.ids, self.left_out = drawable(store, patients, count=clips, shortest=shortest, key="clips")
-        self.store, self.clips, self.frames, self.stride, self.seed = store, clips, frames, stride, seed
+        self.store, self.frames, self.stride, self.seed = store, frames, stride, seed
+        self.size = self.clips = clips
 
     def indices(self, step):
         """Cine int64 [clips] and frame int64 [clips, frames] of the batch, without reading a pixel."""
         cine = deal(self.ids, self.clips, seed=self.seed, step=step)
-        length = self.store.cines.frames[cine][:, None]
-        moved = np.minimum(np.arange(self.frames), (length - 1) // self.stride) * self.stride  # since the clip's start
-        start = rng_of(self.seed, step).integers(0, length - moved[:, -1:])
-        return cine, start + moved
+        return cine, _anywhere(self.store, cine, self.frames, self.stride, rng_of(self.seed, step))
 
-    def batch(self, step):
-        return read_clips(self.store, *self.indices(step))
+    def batch(self, step, *, rows=slice(None)):
+        """The batch of this step, or the rows of it that a slice names; see `read_clips`."""
+        cine, frame = self.indices(step)
+        return read_clips(self.store, cine[rows], frame[rows])
+
+
+class LabelledClips:
+    """`batch` clips a step from the videos `cine` [n] with their labels [n]: "target" int32 [batch] beside what `read_clips` gives.
+
+    Permutations of the videos follow one another without a gap, so a batch may be larger than their number; a clip starts anywhere it
+    fits. A pure function of (seed, step). UserError: no video.
+    """
+
+    def __init__(self, store, cine, label, *, batch, frames, stride=1, seed):
+        self.store, self.cine, self.label = store, np.asarray(cine), np.asarray(label)
+        self.size, self.frames, self.stride, self.seed = batch, frames, stride, seed
+        if not len(self.cine):
+            raise UserError("labelled videos: there are 0 to learn from; at least 1 is needed")
+
+    def batch(self, step, *, rows=slice(None)):
+        """The batch of this step, or the rows of it that a slice names."""
+        first, skipped = divmod(step * self.size, len(self.cine))
+        epochs = range(first, first + 1 + (skipped + self.size - 1) // len(self.cine))
+        rngs = [np.random.default_rng(np.random.SeedSequence([self.seed, epoch])) for epoch in epochs]
+        place = np.concatenate([rng.permutation(len(self.cine)) for rng in rngs])[skipped : skipped + self.size]
+        frame = _anywhere(self.store, self.cine[place], self.frames, self.stride, rng_of(self.seed, step))
+        return read_clips(self.store, self.cine[place][rows], frame[rows]) | {"target": self.label[place][rows].astype(np.int32)}

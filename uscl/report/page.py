@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from uscl.report import curves, overlays, pairs, plan, scores, tables, tissue
+from uscl.report import curves, overlays, pairs, plan, saliency, scores, tables, tissue, videos
 from uscl.report.figures import Easel, css
 from uscl.report.folder import Folder, Missing
 
@@ -13,6 +13,8 @@ FOOTER = "Drawn by uscl from the files of the run's folder; the figures also lie
 SECTIONS = {
     "data": ("Data", overlays.data),
     "training": ("Training", curves.section),
+    "classify": ("Classification", videos.section),
+    "saliency": ("Occlusion", saliency.section),
     "classes": ("By class", scores.section),
     "cases": ("Best, median, worst", overlays.cases),
     "nakagami": ("Nakagami parameters", tissue.section),
@@ -23,7 +25,11 @@ SECTIONS = {
     "environment": ("Environment", tables.environment),
 }
 # Sections that only some stages have something to show in; a run without those leaves them out.
-OF_STAGES = {"pairs": ("encoder", "decoder"), "plan": ("nnunet",), "embedding": ("finetune",)}
+IMAGES = ("encoder", "decoder", "finetune", "nnunet", "evaluate")  # stages that work on single images; a run that names none has these
+OF_STAGES = {
+    "classify": ("classify",), "saliency": ("saliency",), "classes": IMAGES, "cases": IMAGES, "nakagami": IMAGES,
+    "pairs": ("encoder", "decoder"), "plan": ("nnunet",), "embedding": ("finetune",),
+}  # fmt: skip
 
 
 def draw(workdir):
@@ -36,9 +42,9 @@ def draw(workdir):
     folder = Folder(workdir)
     easel = Easel(folder.path / "plots")
     sections = []
-    stages = folder.config.get("stages")
+    stages = folder.config.get("stages") or IMAGES
     for anchor, (title, make) in SECTIONS.items():
-        if stages and anchor in OF_STAGES and not set(stages) & set(OF_STAGES[anchor]):
+        if anchor in OF_STAGES and not set(stages) & set(OF_STAGES[anchor]):
             continue
         try:
             content = make(folder, easel)

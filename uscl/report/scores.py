@@ -14,6 +14,17 @@ METRICS = {
     "surface_dice": ("Surface Dice", "higher is better", 3, "borders within the tolerance of each other; a missed class counts 0"),
     "delta_snr": ("|ΔSNR|", "lower is better", 3, "difference of log10(mean / std) of the gray levels inside truth and prediction"),
     "signed_snr": ("ΔSNR, signed", "0 is best", 3, "prediction minus truth: above 0, the prediction took in calmer tissue"),
+    "auc": ("AUC", "higher is better", 3, "area under the ROC curve: how often a positive video scores above a negative one"),
+    "accuracy": ("Accuracy", "higher is better", 3, "share of the videos that are told right"),
+    "sensitivity": ("Sensitivity", "higher is better", 3, "share of the positive videos that are found"),
+    "specificity": ("Specificity", "higher is better", 3, "share of the negative videos that are left alone"),
+}
+# The ways to classify a video, as the lung paper has them: name, the encoder's first weights, does the encoder learn from the labels.
+MODES = {
+    "random": ("random features", "random", False),
+    "supervised": ("supervised", "random", True),
+    "features": ("pretrained features", "pretrained", False),
+    "finetuned": ("fine-tuned", "pretrained", True),
 }
 
 
@@ -27,16 +38,27 @@ def headline(results, seconds):
     """The run in one sentence, as far as its files tell it."""
     if not results:
         return "Not evaluated yet: results.json was not written."
-    dsc, classes = entries(results).get("dsc"), results.get("classes") or []
-    score = f"Mean DSC {figure(dsc.get('mean'))}{interval(dsc, 3, words=True)}" if dsc else "No DSC was measured"
-    told = f" over {plural(len(classes), 'class', 'es')}" if classes else ""
+    found, classes = entries(results), results.get("classes") or []
+    dsc, auc = found.get("dsc"), found.get("auc")
+    videos = auc is not None and dsc is None
+    if videos:
+        score = f"{named(results.get('mode'))}AUC {figure(auc.get('mean'))}{interval(auc, 3, words=True)}"
+    else:
+        score = f"Mean DSC {figure(dsc.get('mean'))}{interval(dsc, 3, words=True)}" if dsc else "No DSC was measured"
+    told = f" over {plural(len(classes), 'class', 'es')}" if classes and not videos else ""
     if results.get("n_test") is not None:
-        told += f", on {plural(results['n_test'], 'image')}"
+        told += f", on {plural(results['n_test'], 'video' if videos else 'image')}"
     if results.get("n_test_patients") is not None:
         told += f" of {plural(results['n_test_patients'], 'test patient')}"
     if results.get("n_train_labels") is not None:
-        told += f", learnt from {plural(results['n_train_labels'], 'labelled frame')}"
+        told += f", learnt from {plural(results['n_train_labels'], 'labelled video' if videos else 'labelled frame')}"
     return score + told + (f", in {duration(sum(seconds.values()))}" if seconds else "") + "."
+
+
+def named(mode):
+    """The beginning of a sentence about a mode: "Fine-tuned: "; empty where it is not known."""
+    name = MODES[mode][0] if mode in MODES else str(mode or "")
+    return f"{name[0].upper()}{name[1:]}: " if name else ""
 
 
 def tiles(results):

@@ -13,7 +13,7 @@ from uscl import report
 from uscl.config import flatten, validate
 from uscl.config.difference import Facts, refused
 from uscl.data.store import Store
-from uscl.stages import decoder, encoder, evaluate, finetune, nnunet, source
+from uscl.stages import classify, decoder, encoder, evaluate, finetune, nnunet, saliency, source, video
 from uscl.stages import start as starts
 from uscl.stages.run import Run
 from uscl.train import hosts, lock, pages
@@ -21,7 +21,10 @@ from uscl.train import mesh as meshes
 from uscl.train.logs import Log, environment, write_json
 from uscl.types import UserError
 
-STAGES = {"encoder": encoder, "decoder": decoder, "finetune": finetune, "nnunet": nnunet, "evaluate": evaluate}
+STAGES = {
+    "encoder": encoder, "decoder": decoder, "finetune": finetune, "nnunet": nnunet, "evaluate": evaluate,
+    "video": video, "classify": classify, "saliency": saliency,
+}  # fmt: skip
 LABELLED = ("finetune", "nnunet", "evaluate")  # stages that need labelled frames
 
 
@@ -52,6 +55,8 @@ def run(config, workdir: str) -> Path:
         source.check_labels(store, [name for name in config.stages if name in LABELLED])
         if "evaluate" in config.stages:
             evaluate.segmenting(tuple(config.stages))  # before hours of pretraining that end with nothing to evaluate
+        if "classify" in config.stages:
+            classify.check(config, store)
         first(lambda: source.save_sample(store, folder))
         run = Run(config=config, folder=folder, store=store, mesh=meshes.make_mesh(), log=log)
         for name in config.stages:
@@ -96,8 +101,8 @@ def keep_config(folder: Path, config) -> None:
 
 
 def begun(folder: Path) -> set[str]:
-    """Stages that have a checkpoint, of their own or of one of their folds."""
-    return {name for name in STAGES for place in ("", "fold_*/") if any((folder / name).glob(f"{place}checkpoints/[0-9]*"))}
+    """Stages that have a checkpoint, of their own or of one of their parts."""
+    return {name for name in STAGES for place in ("", "*/") if any((folder / name).glob(f"{place}checkpoints/[0-9]*"))}
 
 
 def noted(folder: Path, what: str = "store") -> str | None:

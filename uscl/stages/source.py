@@ -8,7 +8,7 @@ from uscl.data.loader import read_cines, read_labelled
 from uscl.data.splits import fold
 from uscl.data.store import Store
 from uscl.data.writer import StoreWriter
-from uscl.phantom import kidney
+from uscl.phantom import kidney, lung
 from uscl.train.logs import Log, write_json
 from uscl.types import UserError
 
@@ -26,10 +26,12 @@ def open_store(config, folder: Path, log: Log) -> Store:
 def _phantom(data, path: Path, log: Log) -> Path:
     if not path.exists():
         log.info(f"phantom: {data.patients} patients, {data.frames} frames of {data.size} x {data.size} each, seed {data.seed}")
-        make_phantom(
-            path, patients=data.patients, frames=data.frames, size=data.size, labelled=data.labelled, seed=data.seed,
-            split_seed=data.split_seed, validation=data.validation, test=data.test, log=log,
-        )  # fmt: skip
+        whole = {"patients": data.patients, "frames": data.frames, "size": data.size, "seed": data.seed}
+        split = {"split_seed": data.split_seed, "validation": data.validation, "test": data.test}
+        if data.phantom == "lung":
+            make_lungs(path, **whole, **split, log=log)
+        else:
+            make_phantom(path, **whole, **split, labelled=data.labelled, log=log)
     return path
 
 
@@ -53,6 +55,17 @@ def make_phantom(path: Path, *, patients, frames, size, labelled, seed, split_se
             writer.add(
                 patient=cine["patient"], frames=cine["frames"], labels=cine["labels"], labelled_frames=kept.tolist(),
                 mm_per_pixel=cine["mm_per_pixel"], frame_ms=cine["frame_ms"], source=origin, truth=cine["truth"],
+            )  # fmt: skip
+
+
+def make_lungs(path: Path, *, patients, frames, size, seed, split_seed, validation, test, log: Log) -> None:
+    """Writes the lung phantom as a store: no label maps, but every video's class in attributes.csv and its boxes in truth.json."""
+    origin = f"lung phantom, seed {seed}"
+    with StoreWriter(path, size=size, classes={}, origin=origin, seed=split_seed, validation=validation, test=test) as writer:
+        for cine in log.progress(lung.make(seed, patients=patients, frames=frames, size=size), patients, "phantom"):
+            writer.add(
+                patient=cine["patient"], frames=cine["frames"], mm_per_pixel=cine["mm_per_pixel"], frame_ms=cine["frame_ms"],
+                source=origin, attributes=cine["attributes"], truth=cine["truth"] | {"boxes": cine["boxes"].tolist()},
             )  # fmt: skip
 
 

@@ -12,7 +12,8 @@ from uscl.config import flatten
 from uscl.train import checkpoint
 from uscl.types import UserError
 
-HANDING_ON = ("encoder", "decoder", "finetune")  # stages whose parts a later stage can take by name
+HANDING_ON = ("encoder", "decoder", "finetune", "video")  # stages whose parts a later stage can take by name
+ENDS = ("evaluate", "classify", "saliency")  # stages that hand on what they were given
 ALIKE = ("model.width", "model.normalise")  # what the two runs must share for the weights to fit and to mean the same
 
 
@@ -59,7 +60,7 @@ def _kept(path: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _weights(folder: Path, kept: dict[str, Any]) -> dict[str, Any]:
-    stages = [stage for stage in kept.get("stages", ()) if stage != "evaluate"]
+    stages = [stage for stage in kept.get("stages", ()) if stage not in ENDS]
     stage = stages[-1] if stages else ""
     if stage not in HANDING_ON:
         raise UserError(f"config.start: the run in {folder} ends with {stage!r}; allowed is one that ends with {', '.join(HANDING_ON)}")

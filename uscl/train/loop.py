@@ -38,7 +38,7 @@ def run(
     mesh: Mesh,
     log_every: int,
     save_every: int,
-    validate: Callable[[TrainState], float] | None = None,
+    validate: Callable[[TrainState], float | tuple[float, dict[str, float]]] | None = None,
     validate_every: int = 0,
     guard: Callable[[int, dict[str, float], Batch], None] | None = None,
     bar: bool = True,
@@ -64,8 +64,9 @@ def run(
         stage, steps: name, and number of updates in all.
         log, checkpoints, mesh: where to tell, where to save, where to compute.
         log_every, save_every: updates between two lines, and between two checkpoints.
-        validate: validate(state) is a score, the higher the better. It is asked for every `validate_every` updates, and at
-            the last; 0 is at the last alone. It may move data to the devices as it likes, the updates may not.
+        validate: validate(state) is a score, the higher the better, or (score, {name: number to log}). It is asked for every
+            `validate_every` updates, and at the last; 0 is at the last alone. It may move data to the devices as it likes, the updates
+            may not.
         guard: guard(n, metrics, batch) sees every update's metrics with its NumPy batch, in order and up to `AHEAD` updates
             late, before they are held against NaN here and before anything of n is saved; for parameters that are not
             finite it is called once more, with {"parameter": value}. It may warn, keep the batch, or raise.
@@ -117,12 +118,14 @@ def run(
 
     def look(number: int, values: dict[str, float]) -> Best:
         """Validates, and logs the update's metrics together with the score."""
-        score = np.float32(validate(state))  # the precision it is saved in, or a resumed run could choose otherwise
+        told = validate(state)
+        score, more = told if isinstance(told, tuple) else (told, {})
+        score = np.float32(score)  # the precision it is saved in, or a resumed run could choose otherwise
         if not np.isfinite(score):
             fail("the validation score", float(score), number)
         better = score > float(best.score)
         kept = put_replicated(mesh, Best(score, np.int32(number), state.params, state.batch_stats)) if better else best
-        log.metrics(stage, number, {**values, "validation": score, "best": float(kept.score)})
+        log.metrics(stage, number, {**values, **more, "validation": score, "best": float(kept.score)})
         return kept
 
     def save(number: int, batch: Batch):

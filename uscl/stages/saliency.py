@@ -1,0 +1,104 @@
+"""What a video classifier looks at: occlusion maps of test videos, and where the store knows boxes, how well the maps meet them."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uscl import metrics, models
+from uscl.data.clips import read_clips, spaced_clips
+from uscl.models.darknet3d import reach
+from uscl.occlusion_fast import Local, fast_occlusion
+from uscl.stages import classify, clips, views
+from uscl.stages import run as stage_run
+from uscl.train import hosts
+from uscl.train.logs import write_json
+
+CUT = 2  # stages of the network that see little more than the window: run on crops
+
+
+def make_map(run: stage_run.Run):
+    """saliency(variables, clip [T, H, W, 1] at the door) -> [H, W] or [T, H, W]: by how much the positive class's log odds fall.
+
+    A hidden block shows the clip's mean gray, which is 0 after standardising.
+    """
+    block, model = run.config.saliency, models.Classifier(encoder=clips.make_encoder(run))
+    whole = clips.shape(run)[:3]
+    window = tuple(side or most for side, most in zip(block.window, whole, strict=True))
+    stride = tuple(step or side for step, side in zip(block.stride, window, strict=True))
+    window, stride = (tuple(min(pair) for pair in zip(sides, whole, strict=True)) for sides in (window, stride))
+    step, radius = reach(CUT)
+
+    @jax.jit
+    def saliency(variables, clip):
+        early = partial(model.apply, variables, k=CUT, method="stem_to")
+        rest = partial(model.apply, variables, k=CUT, method="rest_from")
+
+        def odds(features):
+            logits = rest(features)
+            return logits[:, 1] - logits[:, 0]
+
+        return fast_occlusion([Local(early, (step,) * 3, (radius,) * 3)], odds, clip, window=window, stride=stride, chunk=block.chunk)
+
+    return saliency
+
+
+def chosen(run: stage_run.Run) -> np.ndarray:
+    """Positive test videos, those with boxes first, as many as are to be shown."""
+    videos = clips.videos_of(run.config, run.store, "test")
+    positive = videos.cine[videos.label == 1]
+    boxed = np.array([bool(run.store.truth.get(int(cine), {}).get("boxes")) for cine in positive], bool)
+    return positive[np.argsort(~boxed, kind="stable")][: run.config.saliency.videos]
+
+
+def boxes_of(run: stage_run.Run, cine: int, frame: np.ndarray) -> list[np.ndarray]:
+    """Of each frame of a clip its boxes [n, 4] (top, left, bottom, right), inclusive; what is not seen in a frame has none there."""
+    known = np.array(run.store.truth.get(cine, {}).get("boxes", []), np.int64).reshape(run.store.length(cine), -1, 4) if (
+        run.store.truth.get(cine, {}).get("boxes")) else np.zeros((run.store.length(cine), 0, 4), np.int64)  # fmt: skip
+    return [known[t][known[t, :, 0] >= 0] for t in frame]
+
+
+def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | None:
+    config, folder = run.config, run.folder / "saliency"
+    cines, make = chosen(run), make_map(run)
+    frame = spaced_clips(run.store, cines, frames=config.video.frames, stride=config.video.stride)[:, 0]
+    images = read_clips(run.store, cines, frame)["image"]
+    seen = np.asarray(clips.at_the_door(views.to_float(jnp.asarray(images)), config.model.normalise))
+    boxes = [boxes_of(run, int(cine), frame[place]) for place, cine in enumerate(cines)]
+    maps, found = {}, {}
+    for mode in config.classify.modes:
+        network = classify.load_network(run, mode)
+        maps[mode] = np.stack([
+            np.asarray(make(network, clip)) for clip in run.log.progress(seen, len(seen), f"saliency of {mode}")
+        ])  # fmt: skip
+        each = [metrics.localisation(one, own) for one, own in zip(maps[mode], boxes, strict=True)]
+        found[mode] = summary([one._asdict() for one in each], [run.store.patient(int(cine)) for cine in cines], config)
+        if hosts.primary() and found[mode]["weighted_iou"]["mean"] is not None:
+            run.log.info(f"saliency of {mode}: weighted IoU {found[mode]['weighted_iou']['mean']:.3f} on {len(cines)} videos")
+    if hosts.primary():
+        folder.mkdir(parents=True, exist_ok=True)
+        most = max((len(one) for own in boxes for one in own), default=0)
+        packed = np.full((len(cines), config.video.frames, most, 4), -1, np.int32)
+        for place, own in enumerate(boxes):
+            for t, one in enumerate(own):
+                packed[place, t, : len(one)] = one
+        np.savez_compressed(
+            folder / "maps.npz", image=images[..., 0], boxes=packed, cine=cines, patient=[run.store.patient(int(c)) for c in cines],
+            **{f"map_{mode}": one.astype(np.float32) for mode, one in maps.items()},
+        )  # fmt: skip
+    write_json(folder / "localisation.json", found)
+    return carried
+
+
+def summary(each: list[dict[str, float]], patients: list[str], config) -> dict[str, Any]:
+    """{measure: {"mean", "ci95"}} over videos, intervals over patients; null without a box."""
+    table = {}
+    for name in each[0] if each else ():
+        interval = metrics.bootstrap_patients(
+            np.array([one[name] for one in each], float), patients, repeats=config.evaluate.bootstrap, seed=config.seed
+        )
+        mean, low, high = (None if np.isnan(value) else float(value) for value in interval)
+        table[name] = {"mean": mean, "ci95": [low, high]}
+    return table
