@@ -34,7 +34,8 @@ def areas(study, scores):
         if name not in whole:
             rows.append([study.label(name), *[NOT_RUN] * 4])
             continue
-        rows.append([study.label(name), *_area(whole[name]), *_match(whole[name], goal)])
+        needed = ["–", "–"] if name in goals[:1] else _match(whole[name], goal)  # nobody is to match itself
+        rows.append([study.label(name), *_area(whole[name]), *needed])
     other = study.label(goals[0]) if goals else "nnU-Net"
     head = ["model", *({"value": "area", "note": f"{axis} axis"} for axis in ("log", "linear"))]
     head += [{"value": "labels needed", "note": f"to match {other} with all"}, {"value": "reached", "note": "in so many resamples"}]
