@@ -4,6 +4,7 @@
     pip install torch==2.13.0        (a build for CPU)
     pip install -e .[bench]
     pip install --no-deps lightly==1.6.0 torchvision==0.28.0
+Of the clips' peers, captum and torchvision are under BSD-3-Clause, kornia and MONAI under Apache-2.0.
 """
 from setuptools import find_packages, setup
 
@@ -39,6 +40,7 @@ setup(
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.6", "pycocotools>=2.0.8"],
         "cuda": ["jax[cuda13]>=0.10"],
-        "bench": ["torch==2.13.0", "monai==1.6.1", "grain>=0.2.18", "array_record>=0.8", "tensorstore>=0.1.70"],
+        "bench": ["torch==2.13.0", "monai==1.6.1", "captum==0.9.0", "kornia==0.9.0"]
+        + ["grain>=0.2.18", "array_record>=0.8", "tensorstore>=0.1.70"],
     },
 )

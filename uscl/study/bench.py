@@ -10,7 +10,19 @@ import jax.numpy as jnp
 
 from uscl import temporal
 from uscl.phantom import kidney
-from uscl.study import bench_data, bench_dicom, bench_losses, bench_metrics, bench_nnunet, bench_ntxent, bench_pipeline, bench_step
+from uscl.study import (
+    bench_clip_views,
+    bench_clips,
+    bench_data,
+    bench_dicom,
+    bench_losses,
+    bench_metrics,
+    bench_nnunet,
+    bench_ntxent,
+    bench_occlusion,
+    bench_pipeline,
+    bench_step,
+)
 
 REPEATS = 9
 
@@ -82,4 +94,7 @@ ROWS = {
     "pipeline": bench_pipeline.pipeline,
     "streamed": bench_losses.streamed,
     "nnunet_inference": bench_nnunet.nnunet_inference,
+    "clip_step": bench_clips.clip_step,
+    "clip_views": bench_clip_views.clip_views,
+    "occlusion": bench_occlusion.occlusion,
 }

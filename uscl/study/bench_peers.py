@@ -20,7 +20,7 @@ import numpy as np
 
 CORES, CAP_GIB = 2, 12.0  # of each contender
 REPETITIONS, TURN = 9, 0.3  # turns of each; seconds a turn is made to last, where a unit of work is shorter
-LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "torch", "torchvision", "lightly", "monai")
+LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "torch", "torchvision", "lightly", "monai", "kornia", "captum")
 
 
 class Failed(Exception):
