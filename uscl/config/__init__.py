@@ -126,4 +126,15 @@ TIES = (
         lambda f: f["decoder.views.crop"] != "none" or f["decoder.views.flip"] == 0,
         "a flip needs matched regions, which come with crop='box' or 'random'",
     ),
+    *(
+        Tie((f"video.views.erase.{name}",), lambda f, key=f"video.views.erase.{name}": len(f[key]) == 2 and f[key][0] <= f[key][1],
+            "the smallest and the largest are needed, in this order")
+        for name in ("area", "aspect")
+    ),
+    Tie(
+        ("saliency.window", "saliency.stride"),
+        lambda f: len(f["saliency.window"]) == len(f["saliency.stride"]) == 3
+        and all(not window or step <= window for window, step in zip(f["saliency.window"], f["saliency.stride"], strict=True)),
+        "frames, rows and columns of each are needed, and no stride beyond its block, or pixels between blocks stay unseen",
+    ),
 )

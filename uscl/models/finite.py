@@ -19,8 +19,9 @@ def watch() -> Iterator[list[tuple[str, jax.Array]]]:
     def note(call, args, options, context):
         out = call(*args, **options)
         if context.method_name not in ("setup", "init"):
-            leaves = jax.tree.leaves(out)
-            notes.append(("/".join(context.module.path) or "the model", jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]).all()))
+            finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(out) if isinstance(leaf, jax.Array)]
+            if finite:  # a method that returns submodules has nothing to be looked at
+                notes.append(("/".join(context.module.path) or "the model", jnp.array(finite).all()))
         return out
 
     with nn.intercept_methods(note):

@@ -17,7 +17,9 @@ from uscl.data.fractions import label_subset
 from uscl.data.videos import Videos
 from uscl.stages import classify_scores, clips, views
 from uscl.stages import run as stage_run
+from uscl.stages.start import HANDING_ON
 from uscl.train import checkpoint, hosts
+from uscl.train import mesh as meshes
 from uscl.types import UserError
 
 PRETRAINED, FROZEN = ("features", "finetuned"), ("random", "features")
@@ -49,13 +51,16 @@ def few(videos: Videos, fraction: float, *, seed: int) -> Videos:
     return Videos(*(values[rows] for values in videos))
 
 
-def check(config, store) -> dict[str, Videos]:
-    """{part: its labelled videos}. UserError where a part lacks a class, or a mode has no pretraining to begin from."""
+def check(config, store, mesh) -> dict[str, Videos]:
+    """{part: its labelled videos}. UserError where a part lacks a class, a mode has no pretraining, or a batch does not split."""
     block = config.classify
     lacking = [mode for mode in block.modes if mode in PRETRAINED]
-    if lacking and not config.start and "video" not in config.stages[: config.stages.index("classify")]:
+    before = [name for name in config.stages[: config.stages.index("classify")] if name in HANDING_ON]
+    if lacking and before[-1:] != ["video"] and (before or not config.start):
         how = "put 'video' before 'classify' in config.stages, or name a run in config.start"
         raise UserError(f"config.classify.modes: {lacking[0]!r} needs a pretrained encoder; {how}")
+    for key in ("batch", "clips"):
+        meshes.check_batch(mesh, block[key], key=f"config.classify.{key}")
     videos = {part: clips.videos_of(config, store, part) for part in PARTS}
     for part, found in videos.items():
         if len(np.unique(found.label)) < 2:
@@ -66,7 +71,7 @@ def check(config, store) -> dict[str, Videos]:
 
 def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.train) -> dict[str, Any] | None:
     config, block = run.config, run.config.classify
-    videos = check(config, run.store)
+    videos = check(config, run.store, run.mesh)
     model = models.Classifier(encoder=clips.make_encoder(run))
     features = clips.make_features(run, lambda variables, clip: model.encoder.apply(variables, clip, train=False))
     logits = clips.make_features(run, lambda variables, clip: model.apply(variables, clip, train=False))
@@ -89,7 +94,7 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.trai
             networks[mode] = with_head(begin(mode, draw), fitted)
         return {part: classify_scores.margin(known[name][part] @ fitted.weight + fitted.bias) for part in ("validation", "test")}
 
-    def whole(mode: str, fraction: float, draw: int, labelled: Videos) -> dict[str, np.ndarray]:
+    def whole(mode: str, fraction: float, draw: int, labelled: Videos) -> dict[str, np.ndarray] | None:
         batches = LabelledClips(
             run.store, labelled.cine, labelled.label, batch=block.clips, frames=config.video.frames, stride=config.video.stride,
             seed=config.seed * 1000 + draw,
@@ -108,6 +113,8 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.trai
             run, f"classify/{name}", make_loss(model, clips.make_view(config.video.views, temporal=False), config.model.normalise),
             begin(mode, draw), batches, weights={"cross_entropy": 1.0}, course=course, validate=look,
         )  # fmt: skip
+        if trained is None:  # a replay ends with its update
+            return None
         if draw == 0:
             networks[mode] = trained
         return {part: score(trained, part) for part in ("validation", "test")}
@@ -118,10 +125,13 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.trai
             labelled = few(videos["train"], fraction, seed=config.seed * 1000 + draw)
             for mode in block.modes:
                 scored = frozen(mode, draw, labelled) if mode in FROZEN else whole(mode, fraction, draw, labelled)
+                if scored is None:
+                    return None
                 cells.append(classify_scores.Cell(mode, fraction, draw, len(labelled.cine), scored["validation"], scored["test"]))
     if hosts.primary():
         for mode, variables in networks.items():
             checkpoint.save_weights(network_folder(run, mode), jax.device_get(variables))
+    hosts.wait_for(network_folder(run, list(networks)[-1]))  # the others read them next
     classify_scores.write(run, cells, videos["validation"], videos["test"])
     return carried
 

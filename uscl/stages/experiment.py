@@ -50,15 +50,17 @@ def run(config, workdir: str) -> Path:
         store = first(lambda: source.open_store(config, folder, log))
         hosts.wait_for(config.data.store or folder / "data")
         store = store or source.open_store(config, folder, log)
-        carried = starts.carried(config, store=store)
+        mesh, carried = meshes.make_mesh(), starts.carried(config, store=store)
         first(lambda: keep_data(folder, store, start=config.start))
         source.check_labels(store, [name for name in config.stages if name in LABELLED])
         if "evaluate" in config.stages:
             evaluate.segmenting(tuple(config.stages))  # before hours of pretraining that end with nothing to evaluate
         if "classify" in config.stages:
-            classify.check(config, store)
+            classify.check(config, store, mesh)
+        if "saliency" in config.stages:
+            saliency.check(config)
         first(lambda: source.save_sample(store, folder))
-        run = Run(config=config, folder=folder, store=store, mesh=meshes.make_mesh(), log=log)
+        run = Run(config=config, folder=folder, store=store, mesh=mesh, log=log)
         for name in config.stages:
             with timed(folder, name):
                 carried = STAGES[name].run(run, carried)

@@ -15,6 +15,7 @@ from uscl.stages import classify, clips, views
 from uscl.stages import run as stage_run
 from uscl.train import hosts
 from uscl.train.logs import write_json
+from uscl.types import UserError
 
 CUT = 2  # stages of the network that see little more than the window: run on crops
 
@@ -45,18 +46,30 @@ def make_map(run: stage_run.Run):
     return saliency
 
 
+def check(config) -> None:
+    """UserError where no classifier comes before this stage."""
+    if "classify" not in config.stages[: config.stages.index("saliency")]:
+        raise UserError(f"config.stages: found {tuple(config.stages)!r}; 'saliency' needs the networks of 'classify' before it")
+
+
+def boxes_of_cine(store, cine: int) -> np.ndarray:
+    """int64 [T, n, 4] (top, left, bottom, right), inclusive; -1 where a box is not to be seen. n is 0 where the store knows none."""
+    length = store.length(cine)
+    known = np.array(store.truth.get(cine, {}).get("boxes", []), np.int64)
+    return known.reshape(length, known.size // (4 * length), 4)
+
+
 def chosen(run: stage_run.Run) -> np.ndarray:
-    """Positive test videos, those with boxes first, as many as are to be shown."""
+    """Positive test videos, those that show a box first, as many as are to be shown."""
     videos = clips.videos_of(run.config, run.store, "test")
     positive = videos.cine[videos.label == 1]
-    boxed = np.array([bool(run.store.truth.get(int(cine), {}).get("boxes")) for cine in positive], bool)
+    boxed = np.array([(boxes_of_cine(run.store, int(cine)) >= 0).any() for cine in positive], bool)
     return positive[np.argsort(~boxed, kind="stable")][: run.config.saliency.videos]
 
 
 def boxes_of(run: stage_run.Run, cine: int, frame: np.ndarray) -> list[np.ndarray]:
-    """Of each frame of a clip its boxes [n, 4] (top, left, bottom, right), inclusive; what is not seen in a frame has none there."""
-    known = np.array(run.store.truth.get(cine, {}).get("boxes", []), np.int64).reshape(run.store.length(cine), -1, 4) if (
-        run.store.truth.get(cine, {}).get("boxes")) else np.zeros((run.store.length(cine), 0, 4), np.int64)  # fmt: skip
+    """Of each frame of a clip its boxes [n, 4]; what is not to be seen in a frame has none there."""
+    known = boxes_of_cine(run.store, cine)
     return [known[t][known[t, :, 0] >= 0] for t in frame]
 
 

@@ -14,14 +14,17 @@ from uscl.types import UserError
 
 HANDING_ON = ("encoder", "decoder", "finetune", "video")  # stages whose parts a later stage can take by name
 ENDS = ("evaluate", "classify", "saliency")  # stages that hand on what they were given
-ALIKE = ("model.width", "model.normalise")  # what the two runs must share for the weights to fit and to mean the same
+LAST = ("video",)  # stages that hand on their last weights although they look: what they look at are labels
+CLIPS = ("video", "classify", "saliency")  # stages with the network of clips; all others have the one of frames
+ALIKE = {True: ("video.plan", "model.normalise"), False: ("model.width", "model.normalise")}  # clips?: what the two runs must share
 
 
 def carried(config, *, store) -> dict[str, Any] | None:
     """Variables {"params", "batch_stats"} as the run in `config.start` ended with them, NumPy; None where `config.start` is empty.
 
-    The best look's weights where that run's last stage validated, its last weights otherwise: what it would have handed to a next stage.
-    Raises UserError where that run is none, is not finished, learnt from another store, had another network, or ends with nnunet.
+    The best look's weights where that run's last stage chose by its looks, its last weights otherwise: what it would have handed to a next
+    stage. Raises UserError where that run is none, is not finished, learnt from another store, had another network, or ends with
+    nnunet.
     """
     if not config.start:
         return None
@@ -34,12 +37,21 @@ def carried(config, *, store) -> dict[str, Any] | None:
             f"config.start: the run in {folder} learnt from a store with the checksum {noted}, {store.path} has {store.checksum}; "
             "another store may hold this one's test patients under another split, so start from a run on the same one"
         )
+    clips, asked = _trained(kept) in CLIPS, config.stages[0] in CLIPS
+    if clips != asked:
+        has, needs = ("clips", "frames") if clips else ("frames", "clips")
+        raise UserError(f"config.start: the run in {folder} ends with a network of {has}; config.stages begins with one of {needs}")
     mine = json.loads(config.to_json())
-    for key in ALIKE:
+    for key in ALIKE[clips]:
         theirs, ours = kept.get(key), flatten(mine).get(key)
         if theirs != ours:
             raise UserError(f"config.{key}: found {ours!r}; the run in {folder}, which config.start names, has {theirs!r}")
     return _weights(folder, kept)
+
+
+def _trained(kept: dict[str, Any]) -> str:
+    """The last stage that learnt what a next one can take."""
+    return next((stage for stage in reversed(kept.get("stages", ())) if stage not in ENDS), "")
 
 
 def checksum(path: str) -> str:
@@ -60,8 +72,7 @@ def _kept(path: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _weights(folder: Path, kept: dict[str, Any]) -> dict[str, Any]:
-    stages = [stage for stage in kept.get("stages", ()) if stage not in ENDS]
-    stage = stages[-1] if stages else ""
+    stage = _trained(kept)
     if stage not in HANDING_ON:
         raise UserError(f"config.start: the run in {folder} ends with {stage!r}; allowed is one that ends with {', '.join(HANDING_ON)}")
     place = checkpoint.Checkpoints(folder / stage / "checkpoints")
@@ -69,7 +80,7 @@ def _weights(folder: Path, kept: dict[str, Any]) -> dict[str, Any]:
     if done < steps:
         raise UserError(f"config.start: {folder / stage} is at update {done} of {steps}; let that run end first")
     tree = checkpoint.load_weights(place.folder / str(done))
-    side = tree["best"] if "best" in tree else tree["state"]
+    side = tree["best"] if "best" in tree and stage not in LAST else tree["state"]
     return jax.device_get({"params": side["params"], "batch_stats": side.get("batch_stats", {})})
 
 

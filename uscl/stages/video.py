@@ -114,4 +114,6 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.trai
     trained = train(
         run, "video", loss_fn, variables, batches, weights={"similarity": 1.0}, validate=clips.make_look(run, encoder), course=course
     )
+    if trained is None:  # a replay ends with its update
+        return None
     return {kind: {name: tree for name, tree in trained[kind].items() if name != "target"} for kind in trained}
