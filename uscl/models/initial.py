@@ -11,7 +11,7 @@ from uscl.models.nnunet_blocks import GAIN
 
 
 def initialise(model, seed: int, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Variables {"params", "batch_stats"} of a model of this package for images of `shape` [H, W, C], float32.
+    """Variables {"params", "batch_stats"} of a model of this package for images of `shape` [H, W, C] or clips [T, H, W, C], float32.
 
     The distributions are those of `model.init`: convolutions N(0, 2 / fan_in), dense layers Glorot's uniform, scales and variances 1, all
     else 0; nnU-Net's convolutions N(0, 2 / (1 + 0.01^2) / fan_in), where a transposed one's fan_in counts what comes out, as torch does.
