@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from uscl.data.loader import deal, drawable, rng_of
+from uscl.data.loader import deal, drawable, rng_of, turns
 from uscl.types import UserError
 
 
@@ -85,9 +85,6 @@ class LabelledClips:
 
     def batch(self, step, *, rows=slice(None)):
         """The batch of this step, or the rows of it that a slice names."""
-        first, skipped = divmod(step * self.size, len(self.cine))
-        epochs = range(first, first + 1 + (skipped + self.size - 1) // len(self.cine))
-        rngs = [np.random.default_rng(np.random.SeedSequence([self.seed, epoch])) for epoch in epochs]
-        place = np.concatenate([rng.permutation(len(self.cine)) for rng in rngs])[skipped : skipped + self.size]
+        place = turns(len(self.cine), self.size, seed=self.seed, step=step)
         frame = _anywhere(self.store, self.cine[place], self.frames, self.stride, rng_of(self.seed, step))
         return read_clips(self.store, self.cine[place][rows], frame[rows]) | {"target": self.label[place][rows].astype(np.int32)}

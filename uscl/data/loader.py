@@ -52,6 +52,14 @@ def rng_of(seed, step):
     return np.random.default_rng(np.random.SeedSequence([seed, step], spawn_key=(1,)))
 
 
+def turns(count, size, *, seed, step):
+    """int64 [size]: places 0 .. count - 1 of the batch of this step, when permutations of them follow one another without a gap."""
+    first, skipped = divmod(step * size, count)
+    epochs = range(first, first + 1 + (skipped + size - 1) // count)
+    rngs = [np.random.default_rng(np.random.SeedSequence([seed, epoch])) for epoch in epochs]
+    return np.concatenate([rng.permutation(count) for rng in rngs])[skipped : skipped + size]
+
+
 class CineBatches:
     """Unlabelled batches for contrastive stages: `cines` cines a step and `frames` frames of each.
 
@@ -156,11 +164,8 @@ class LabelledBatches:
 
     def batch(self, step, *, rows=slice(None)):
         """The batch of this step, or the rows of it that a slice names; see `read_labelled`."""
-        first, skipped = divmod(step * self.size, len(self.rows))
-        epochs = range(first, first + 1 + (skipped + self.size - 1) // len(self.rows))
-        rngs = [np.random.default_rng(np.random.SeedSequence([self.seed, epoch])) for epoch in epochs]
-        order = np.concatenate([rng.permutation(self.rows) for rng in rngs])
-        return read_labelled(self.store, order[skipped : skipped + self.size][rows])
+        place = turns(len(self.rows), self.size, seed=self.seed, step=step)
+        return read_labelled(self.store, self.rows[place][rows])
 
 
 def all_rows(store, rows, batch):

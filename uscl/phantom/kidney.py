@@ -6,9 +6,6 @@
 Every patient has an anatomy and speckle parameters of their own, every cine a machine (one of six), settings, shadows
 and a path of its own.
 """
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +13,7 @@ from scipy import ndimage
 from uscl.phantom import machine, patient, physics
 from uscl.phantom.patient import TISSUES
 from uscl.phantom.render import render
+from uscl.phantom.workers import in_order
 
 CLASSES = {"capsule": [1, 2, 3], "cortex": [1], "medulla": [2], "central_echo_complex": [3]}
 
@@ -54,27 +52,13 @@ def make(seed, *, patients=40, cines=1, frames=40, size=96, workers=2):
     against an average liver's); "machine": name, dynamic_range and gain [dB] (gray = 1 + (dB + gain) / dynamic_range,
     then to the power of gamma), frequency [MHz], and mirror: left and right are swapped.
 
-    The workers are threads: NumPy lets go of the interpreter inside its loops, nothing is forked or imported anew, and
-    the caller may hold JAX. A generator that is closed early waits for the cines in work and ends.
+    The workers are threads (`in_order`).
     """
-    count = patients * cines
 
     def one(index):
         return cine(seed, index, cines=cines, frames=frames, size=size)
 
-    if workers <= 1:
-        yield from map(one, range(count))
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        indices = iter(range(count))
-        waiting = deque(pool.submit(one, i) for i in islice(indices, workers + 1))
-        while waiting:
-            ready = waiting.popleft().result()
-            waiting.extend(pool.submit(one, i) for i in islice(indices, 1))
-            yield ready
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    yield from in_order(one, patients * cines, workers=workers)
 
 
 def speckle_stages(seed, index, *, frames=8, size=96):

@@ -6,16 +6,14 @@
 The pleura slides under ribs and muscle, A-lines repeat it, B-lines move with it; normal and consolidated lungs have the
 same walls, machines, A-lines and B-lines, so that neither a machine nor the mean gray tells them apart.
 """
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 
 from uscl.phantom import echo, lung_scene, machine, physics
 from uscl.phantom.render import display
 from uscl.phantom.scan import Fan, scan_convert
+from uscl.phantom.workers import in_order
 
 CLASSES = ("normal", "consolidation")
 LEAST = 20.0  # mm^2 of a consolidation that must be seen for a box
@@ -102,23 +100,10 @@ def make(seed, *, patients=40, cines=1, frames=32, size=64, workers=2):
     normal, else 1 or 2) the box of what is seen of it in this frame as top, left, bottom, right in pixels, all four
     inclusive, or -1 four times where a rib's shadow, lost contact or the picture's edge leaves less than 20 mm^2 of it; "mm_per_pixel" and
     "frame_ms" float; "truth": how many B-lines, ribs and air bronchograms there are, and the pleura's depth in mm; "machine" as
-    `uscl.phantom.kidney.make` has it. The workers are threads; a generator that is closed early waits for those at work.
+    `uscl.phantom.kidney.make` has it. The workers are threads (`in_order`).
     """
-    count = patients * cines
 
     def one(index):
         return cine(seed, index, cines=cines, frames=frames, size=size)
 
-    if workers <= 1:
-        yield from map(one, range(count))
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        indices = iter(range(count))
-        waiting = deque(pool.submit(one, i) for i in islice(indices, workers + 1))
-        while waiting:
-            ready = waiting.popleft().result()
-            waiting.extend(pool.submit(one, i) for i in islice(indices, 1))
-            yield ready
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    yield from in_order(one, patients * cines, workers=workers)
