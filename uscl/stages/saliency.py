@@ -23,7 +23,8 @@ CUT = 2  # stages of the network that see little more than the window: run on cr
 def make_map(run: stage_run.Run):
     """saliency(variables, clip [T, H, W, 1] at the door) -> [H, W] or [T, H, W]: by how much the positive class's log odds fall.
 
-    A hidden block shows the clip's mean gray, which is 0 after standardising.
+    A hidden block shows its surroundings' mean: one gray for all would put light into the black beside the beam, which says more to a
+    network than what it hides elsewhere.
     """
     block, model = run.config.saliency, models.Classifier(encoder=clips.make_encoder(run))
     whole = clips.shape(run)[:3]
@@ -41,7 +42,8 @@ def make_map(run: stage_run.Run):
             logits = rest(features)
             return logits[:, 1] - logits[:, 0]
 
-        return fast_occlusion([Local(early, (step,) * 3, (radius,) * 3)], odds, clip, window=window, stride=stride, chunk=block.chunk)
+        early = [Local(early, (step,) * 3, (radius,) * 3)]
+        return fast_occlusion(early, odds, clip, window=window, stride=stride, baseline="blur", chunk=block.chunk)
 
     return saliency
 
