@@ -66,7 +66,7 @@ def test_spread_follows_the_eigenvalues(shape):
 def course(kind, values, steps=400, batch=BATCH):
     """What a guard tells, and at which update, over made-up metrics: values(n) for update n."""
     told, now = [], [0]
-    guard = kind("encoder", steps=steps, tell=lambda text: told.append((now[0], text)))
+    guard = kind("encoder", steps=steps, tell=lambda text: told.append((now[0], text)), try_="something else")
     for number in range(1, steps + 1):
         now[0] = number
         guard(number, values(number), batch)
@@ -82,7 +82,7 @@ def test_a_loss_at_chance_is_told_once_and_early():
     ((number, text),) = course(guards.Chance, lambda n: {"loss": 3.79, "chance": 3.8})
     assert number == 134  # the first update of the second third
     assert text.startswith("WARNING encoder: the loss sits at chance, 3.79 of 3.8 over the last 100 updates")
-    assert all(word in text for word in ("temperature", "pairs.kind", "learning_rate", "views"))
+    assert text.endswith("nothing is learnt. Try something else")
     assert len(course(guards.Chance, noisy(lambda n: 5.0))) == 1  # above is no better
     assert [n for n, _ in course(guards.Chance, noisy(lambda n: 3.79), steps=90)] == [50]  # never over fewer than 50
 
@@ -108,7 +108,7 @@ def embedded(std, rank):
 def test_collapse():
     many = {"cine": np.arange(4)}
     ((number, text),) = course(guards.Collapse, embedded(0.05, 20.0))
-    assert number == 134 and "to a point (embedding_std 0.05" in text and "negatives" in text
+    assert number == 134 and "to a point (embedding_std 0.05" in text and text.endswith("Try something else")
     ((number, text),) = course(guards.Collapse, embedded(0.5, 1.1), batch=many)
     assert number == 134 and "to a line (effective_rank 1.1)" in text
     assert course(guards.Collapse, embedded(0.5, 1.1)) == []  # three cines may lie on a line

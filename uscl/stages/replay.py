@@ -64,8 +64,9 @@ def read_config(folder: Path):
 
 
 def _again(
-    run, stage, loss_fn, variables, batches, *, weights, frozen=(), equalise=False, validate=None, course=None, number, batch, told, place
-):
+    run, stage, loss_fn, variables, batches, *, weights, frozen=(), equalise=False, validate=None, course=None, advice=None,
+    number, batch, told, place,
+):  # fmt: skip
     """Stands in for `stages.run.train`, with the same arguments, and stops after update `number`; earlier folds are done."""
     course = course or stage_run.course_of(run, stage)
     if course.folder != place:

@@ -48,6 +48,13 @@ class Run:
         return {"width": tuple(block.width), "momentum": block.bn_momentum, "dtype": block.dtype, "remat": block.remat}
 
 
+ADVICE = guards.Advice(
+    chance="a lower pairs.temperature, another pairs.kind (what attracts must look alike: 'none' or 'binary' before 'partition'), "
+    "learning_rate a third or three times as high, or weaker views (views.smallest nearer 1, speckle, shadow and gain at 0)",
+    collapse="pairs.negatives='all', more cines a step, a lower pairs.temperature, or a lower learning_rate",
+)
+
+
 @dataclass(frozen=True)
 class Course:
     """How long a training goes, what moves the weights, and which of them it ends with.
@@ -93,6 +100,7 @@ def train(
     equalise: bool = False,
     validate: Callable | None = None,
     course: Course | None = None,
+    advice: guards.Advice = ADVICE,
 ) -> dict[str, Any]:
     """Trains `variables` on the stage's loss and returns them; resumes where the stage's newest checkpoint stands.
 
@@ -114,7 +122,7 @@ def train(
         checkpoints=checkpoint.Checkpoints(folder / "checkpoints", keep=config.log.keep),
         log_every=config.log.every, save_every=config.log.save_every,
         validate=validate, validate_every=course.validate_every if validate else 0,
-        guard=guards.make_guard(stage, steps=course.steps, seed=config.seed, folder=folder, tell=run.log.info),
+        guard=guards.make_guard(stage, steps=course.steps, seed=config.seed, folder=folder, tell=run.log.info, advice=advice),
     )  # fmt: skip
     kept = final if best is None or course.keep == "last" else best
     return meshes.take_home(run.mesh, {"params": kept.params, "batch_stats": kept.batch_stats})

@@ -14,6 +14,7 @@ from uscl.metrics.embedding import spread
 from uscl.stages import clips, views
 from uscl.stages import run as stage_run
 from uscl.temporal import pair_weights
+from uscl.train import guards
 from uscl.train import mesh as meshes
 from uscl.train.ema import ema
 
@@ -32,6 +33,14 @@ class Method:
     predicts: bool = False
     target: bool = False
     chance: Callable[[int, float], float] | None = None  # the loss of embeddings that say nothing, of N and the temperature
+
+
+ADVICE = guards.Advice(
+    chance="another video.temperature, video.learning_rate a third or three times as high, more video.steps, or weaker video.views "
+    "(views.erase.probability and views.noise.deviation at 0)",
+    collapse="another video.method ('vicreg' and 'barlow_twins' hold every dimension up), more video.clips a step, a lower "
+    "video.learning_rate, or for byol a video.decay nearer 1",
+)
 
 
 def simclr(z, temperature) -> jax.Array:
@@ -112,8 +121,9 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.trai
     loss_fn = make_loss(model, method, view, config.model.normalise, temperature=block.temperature, decay=block.decay)
     course = clips.looked_at(stage_run.course_of(run, "video"), block.look_every)
     trained = train(
-        run, "video", loss_fn, variables, batches, weights={"similarity": 1.0}, validate=clips.make_look(run, encoder), course=course
-    )
+        run, "video", loss_fn, variables, batches, weights={"similarity": 1.0}, validate=clips.make_look(run, encoder), course=course,
+        advice=ADVICE,
+    )  # fmt: skip
     if trained is None:  # a replay ends with its update
         return None
     return {kind: {name: tree for name, tree in trained[kind].items() if name != "target"} for kind in trained}

@@ -33,7 +33,7 @@ def main(folder: Path, began: float) -> None:
         carried = None
         for stage in config.stages:
             at, mine = time.monotonic(), {"update": 0.0, "look": 0.0, "spent": 0.0}
-            options = {} if stage == "evaluate" else {"train": partial(few_updates, mine=mine)}
+            options = {} if stage in ("evaluate", "saliency") else {"train": partial(few_updates, mine=mine)}
             carried = experiment.STAGES[stage].run(run, carried, **options)
             first = time.monotonic() - at - mine.pop("spent")
             told[stage] = {"first": first, **mine}
@@ -43,7 +43,9 @@ def main(folder: Path, began: float) -> None:
     write_json(folder / "measured.json", told)
 
 
-def few_updates(run, stage, loss_fn, variables, batches, *, weights, frozen=(), equalise=False, validate=None, course=None, mine):
+def few_updates(
+    run, stage, loss_fn, variables, batches, *, weights, frozen=(), equalise=False, validate=None, course=None, advice=None, mine
+):
     """Stands in for `stages.run.train`, with the same arguments: a few updates and looks, timed into `mine`; the weights they end with."""
     from uscl.stages import run as stage_run
     from uscl.train import mesh as meshes

@@ -3,12 +3,14 @@
 A guard is called as guard(number, metrics, batch) with each update's metrics and its NumPy batch, before the loop holds them against NaN.
 None of them changes a run: they read, write beside it, and tell.
 """
+
 import math
 import os
 import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -25,9 +27,24 @@ LINE = 1.5  # effective_rank: 1 is a line, and two equal directions have 2
 GROUPS = 4  # batches of fewer cines may rightly lie on a line: two groups that repel each other end at opposite points
 
 
-def make_guard(stage: str, *, steps: int, seed: int, folder: Path | str, tell: Callable[[str], None]) -> Guard:
-    """The guards of a stage of `steps` updates in one; `folder` is the stage's, `tell` gets each warning, once."""
-    guards = (Keep(folder, seed=seed, tell=tell), Chance(stage, steps=steps, tell=tell), Collapse(stage, steps=steps, tell=tell))
+class Advice(NamedTuple):
+    """What to try, in words that follow "Try": where the loss sits at chance, and where the embeddings have collapsed."""
+
+    chance: str = "a learning_rate a third or three times as high"
+    collapse: str = "a lower learning_rate"
+
+
+PLAIN = Advice()
+
+
+def make_guard(stage: str, *, steps: int, seed: int, folder: Path | str, tell: Callable[[str], None], advice: Advice = PLAIN) -> Guard:
+    """The guards of a stage of `steps` updates in one; `folder` is the stage's, `tell` gets each warning, once, with its advice."""
+    about = {"steps": steps, "tell": tell}
+    guards = (
+        Keep(folder, seed=seed, tell=tell),
+        Chance(stage, try_=advice.chance, **about),
+        Collapse(stage, try_=advice.collapse, **about),
+    )
 
     def guard(number, metrics, batch):
         for one in guards:
@@ -87,8 +104,8 @@ class Chance:
     the mean of `chance`: above 98 % of it the stage has learnt nothing yet. Stages without that metric, or with a chance of 0, pass.
     """
 
-    def __init__(self, stage: str, *, steps: int, tell: Callable[[str], None]):
-        self.stage, self.tell, self.told = stage, tell, False
+    def __init__(self, stage: str, *, steps: int, tell: Callable[[str], None], try_: str = PLAIN.chance):
+        self.stage, self.tell, self.try_, self.told = stage, tell, try_, False
         self.window = max(LEAST, steps // 4)
         self.first = steps * FIRST
         self._seen: deque[tuple[float, float]] = deque(maxlen=self.window)
@@ -104,9 +121,7 @@ class Chance:
             self.told = True
             self.tell(
                 f"WARNING {self.stage}: the loss sits at chance, {loss:.4g} of {chance:.4g} over the last {self.window} updates; nothing "
-                "is learnt. Try a lower pairs.temperature, another pairs.kind (what attracts must look alike: 'none' or 'binary' before "
-                "'partition'), learning_rate a third or three times as high, or weaker views (views.smallest nearer 1, speckle, shadow and "
-                "gain at 0)"
+                f"is learnt. Try {self.try_}"
             )
 
 
@@ -117,8 +132,8 @@ class Collapse:
     networks, whose embeddings all point nearly the same way, would be told too.
     """
 
-    def __init__(self, stage: str, *, steps: int, tell: Callable[[str], None]):
-        self.stage, self.tell, self.told = stage, tell, False
+    def __init__(self, stage: str, *, steps: int, tell: Callable[[str], None], try_: str = PLAIN.collapse):
+        self.stage, self.tell, self.try_, self.told = stage, tell, try_, False
         self.first = steps * FIRST
         self._seen: deque[tuple[float, float]] = deque(maxlen=LEAST)
 
@@ -133,7 +148,4 @@ class Collapse:
         if std < POINT or line:
             self.told = True
             what = f"to a point (embedding_std {std:.3g}, 1 is even)" if std < POINT else f"to a line (effective_rank {rank:.3g})"
-            self.tell(
-                f"WARNING {self.stage}: the embeddings have collapsed {what} over the last {LEAST} updates. Try pairs.negatives='all', "
-                "more cines a step, a lower pairs.temperature, or a lower learning_rate"
-            )
+            self.tell(f"WARNING {self.stage}: the embeddings have collapsed {what} over the last {LEAST} updates. Try {self.try_}")
