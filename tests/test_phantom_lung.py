@@ -15,7 +15,7 @@ def generator(seed=0):
 
 @pytest.fixture(scope="module")
 def crowd():
-    return list(lung.make(0, patients=60, frames=1, size=32, workers=1))
+    return list(lung.make(0, patients=60, frames=1, size=32, scanners="many", workers=1))
 
 
 def test_left_and_right_swap_with_their_boxes():
@@ -86,12 +86,27 @@ def auc(sick, score):
     return np.mean((positive[:, None] > negative) + 0.5 * (positive[:, None] == negative))
 
 
-def test_neither_brightness_nor_machine_tells_the_classes_apart(crowd):
+@pytest.mark.parametrize("scanners", lung.SCANNERS)
+def test_neither_brightness_nor_machine_tells_the_classes_apart(scanners, crowd):
+    if scanners == "one":
+        crowd = list(lung.make(0, patients=60, frames=1, size=32, workers=1))
     sick = np.array([c["attributes"]["class"] == "consolidation" for c in crowd])
     for score in (np.mean, np.std, lambda x: np.mean(x[:, 16:]), lambda x: np.percentile(x, 95)):
         assert 0.25 < auc(sick, [score(c["frames"]) for c in crowd]) < 0.75
     for knob in ("dynamic_range", "gain", "frequency", "mirror"):
         assert 0.25 < auc(sick, [c["machine"][knob] for c in crowd]) < 0.75
+
+
+def test_a_clinic_has_one_scanner_and_its_preset():
+    cines = [lung.cine(2, index, frames=1, size=32) for index in range(12)]
+    assert {(c["machine"]["name"], c["machine"]["mirror"], c["machine"]["gamma"]) for c in cines} == {("cart", False, 1.0)}
+    set_to = [(c["machine"]["dynamic_range"], c["machine"]["gain"]) for c in cines]
+    assert all(57 <= dynamic_range <= 63 and 0.5 <= -gain / dynamic_range <= 0.6 for dynamic_range, gain in set_to)
+    assert len({round(c["mm_per_pixel"], 1) for c in cines}) <= 3  # two depths, the probe's radius within 1 %
+    other = lung.cine(2, 0, frames=1, size=32, scanners="many")
+    assert other["attributes"] == cines[0]["attributes"] and other["truth"] == cines[0]["truth"]  # the same chest
+    with pytest.raises(ValueError, match="scanners is 'two'"):
+        lung.cine(2, 0, scanners="two")
 
 
 @pytest.mark.slow

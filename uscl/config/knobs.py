@@ -18,6 +18,8 @@ KNOBS: dict[str, Knob] = {
     "data.store": Knob("", TEXT, "folder made by launch/prepare.py; empty: the embedded phantom"),
     "data.phantom": Knob("kidney", one_of("kidney", "lung"), "which phantom: kidneys with label maps, or lungs with a class each"),
     "data.fold": Knob(-1, integer(-1), "fold of the store's splits.json that validates, from 0; -1: the split as it is"),
+    "data.cross": Knob(0, integer(0), "cross-validate in so many parts of the patients: data.fold tests, the next validates; 0: don't"),
+    "data.scanners": Knob("one", one_of("one", "many"), "phantom lungs are of one clinic's scanner, or each of another machine's"),
     "data.size": Knob(96, integer(32, 2048), "side of the phantom's frames [px]", paper=192),
     "data.patients": Knob(60, integer(5), "patients of the phantom, one cine each", paper=500),
     "data.frames": Knob(40, integer(4), "frames of each phantom cine", paper=200),
@@ -25,7 +27,7 @@ KNOBS: dict[str, Knob] = {
     "data.seed": Knob(0, integer(0), "seed of the phantom"),
     "data.validation": Knob(0.15, number(0, 0.9), "share of the patients kept for validation"),
     "data.test": Knob(0.3, number(0, 0.9), "share of the patients kept for the test", paper=0.2),
-    "data.split_seed": Knob(0, integer(0), "seed of the split of the phantom's patients"),
+    "data.split_seed": Knob(0, integer(0), "seed of the split of the phantom's patients, and of data.cross"),
     # --- model ---
     "model.width": Knob((16, 32, 64, 128, 128, 128), each(integer(1), at_least=6), "channels of the six levels"),
     "model.normalise": Knob("standardise", one_of("none", "standardise", "percentile"), "grey values at the network's door"),

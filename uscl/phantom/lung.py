@@ -5,6 +5,10 @@
 
 The pleura slides under ribs and muscle, A-lines repeat it, B-lines move with it; normal and consolidated lungs have the
 same walls, machines, A-lines and B-lines, so that neither a machine nor the mean gray tells them apart.
+
+All cines are of one clinic: a convex probe and its lung preset, as an outpatient room has them. With scanners="many" every patient has
+another machine and setting, as in the kidney phantom. What tells clips apart is then first of all the shape of the fan, and a network that
+learns to tell them apart without labels learns that.
 """
 from dataclasses import replace
 
@@ -17,10 +21,23 @@ from uscl.phantom.workers import in_order
 
 CLASSES = ("normal", "consolidation")
 LEAST = 20.0  # mm^2 of a consolidation that must be seen for a box
+SCANNERS = ("one", "many")
 HIDDEN = 10.0  # dB that a rib's shadow or lost contact may take before a sample counts as not seen
 
 
-def _draw(seed, index, cines):
+def _preset(rng, exam):
+    """The examination on the clinic's scanner: its probe and display, two depths, a gain that is set once and turned a little."""
+    radius, angle, frequency, axial, waist, spread, slab, _, gamma, persistence, smoothing, sharpening = machine.MACHINES["cart"]
+    dynamic_range = rng.uniform(57, 63)
+    return replace(
+        exam, name="cart", radius=radius * rng.uniform(0.99, 1.01), angle=np.deg2rad(angle), depth=rng.choice([80.0, 95.0]),
+        frequency=frequency, axial=axial, waist=waist, spread=spread, slice=slab, dynamic_range=dynamic_range,
+        gain=-dynamic_range * rng.uniform(0.5, 0.6), gamma=gamma, persistence=persistence, smoothing=smoothing, sharpening=sharpening,
+        tgc=(0.53, rng.normal(0, 1.0, 8)), noise=rng.uniform(-36, -26), haze=(rng.uniform(-10, 0), rng.uniform(5, 14)), mirror=False,
+    )  # fmt: skip
+
+
+def _draw(seed, index, cines, scanners="one"):
     """Chest, examination and generator of a cine: streams keyed by patient and cine, never by how many there are."""
     key, number = divmod(index, cines)
     streams = [np.random.SeedSequence(seed, spawn_key=(key, k)) for k in (0, 1 + number)]
@@ -29,7 +46,8 @@ def _draw(seed, index, cines):
     chest = lung_scene.draw(first, sick=bool((key + coin) & 1))
     exam = machine.draw(rng, chest)
     depth = np.clip(chest.centre[1] * rng.uniform(3.0, 4.6), 70.0, 125.0)
-    return chest, replace(exam, depth=depth, focus=rng.uniform(20, 60), ribs=chest.ribs), rng
+    exam = replace(exam, depth=depth, focus=rng.uniform(20, 60), ribs=chest.ribs)
+    return chest, exam if scanners == "many" else _preset(rng, exam), rng
 
 
 def _boxes(parts, seen, fan, mirror):
@@ -73,9 +91,11 @@ def render(rng, chest, exam, *, frames, size):
     return images, _boxes(parts, loss - free < HIDDEN, fan, exam.mirror), fan
 
 
-def cine(seed, index, *, cines=1, frames=32, size=64):
-    """Cine `index` of `make`, a function of its arguments alone: the dict described there."""
-    chest, exam, rng = _draw(seed, index, cines)
+def cine(seed, index, *, cines=1, frames=32, size=64, scanners="one"):
+    """Cine `index` of `make`, a function of its arguments alone: the dict described there. ValueError for unknown `scanners`."""
+    if scanners not in SCANNERS:
+        raise ValueError(f"scanners is {scanners!r}; it must be one of {', '.join(SCANNERS)}")
+    chest, exam, rng = _draw(seed, index, cines, scanners)
     images, boxes, fan = render(rng, chest, exam, frames=frames, size=size)
     return {
         "patient": f"patient{index // cines:04d}",
@@ -92,7 +112,7 @@ def cine(seed, index, *, cines=1, frames=32, size=64):
     }  # fmt: skip
 
 
-def make(seed, *, patients=40, cines=1, frames=32, size=64, workers=2):
+def make(seed, *, patients=40, cines=1, frames=32, size=64, scanners="one", workers=2):
     """Yields `patients * cines` cines in order, `cines` of each patient; the same for any `workers` and `patients`.
 
     Each is a dict: "patient" str; "frames" uint8 [frames, size, size]; "attributes" {"class": "normal" or "consolidation"},
@@ -104,6 +124,6 @@ def make(seed, *, patients=40, cines=1, frames=32, size=64, workers=2):
     """
 
     def one(index):
-        return cine(seed, index, cines=cines, frames=frames, size=size)
+        return cine(seed, index, cines=cines, frames=frames, size=size, scanners=scanners)
 
     yield from in_order(one, patients * cines, workers=workers)

@@ -39,6 +39,7 @@ def run(config, workdir: str) -> Path:
     for name in config.stages:
         if name not in STAGES:
             raise UserError(f"config.stages: found {name!r}; allowed are {', '.join(STAGES)}")
+    starts.check_order(config.stages)
     folder = Path(workdir)
     pages.keep()
     meshes.enable_compilation_cache()
@@ -139,6 +140,7 @@ def keep_data(folder: Path, store: Store, start: str = "") -> None:
                 "go on with the same data, or give the changed experiment a --workdir of its own"
             )
     kept = {what: {"path": str(path), "checksum": checksum} for what, (path, checksum) in found.items()}
+    kept["store"]["test"] = starts.kept_out(store)
     write_json(folder / "environment.json", environment() | kept)
 
 

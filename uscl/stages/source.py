@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from uscl.data.cross import cross
 from uscl.data.loader import read_cines, read_labelled
 from uscl.data.splits import fold
 from uscl.data.store import Store
+from uscl.data.videos import labelled_videos
 from uscl.data.writer import StoreWriter
 from uscl.phantom import kidney, lung
 from uscl.train.logs import Log, write_json
@@ -16,11 +18,31 @@ SHOWN = 6  # cines on the report's contact strip
 
 
 def open_store(config, folder: Path, log: Log) -> Store:
-    """Opens `config.data.store`, or makes the phantom that the rest of the block describes; `config.data.fold` then picks who validates."""
+    """Opens `config.data.store`, or makes the phantom that the rest of the block describes.
+
+    `config.data.fold` then picks who validates, or with `config.data.cross` who tests.
+    """
     store = Store.open(config.data.store or _phantom(config.data, folder / "data", log))
-    if config.data.fold >= 0:
+    if config.data.cross:
+        block = config.data
+        store.splits = cross(strata(config, store), store.cines.patient.tolist(), parts=block.cross, fold=block.fold, seed=block.split_seed)
+    elif config.data.fold >= 0:
         store.splits = fold(store.splits, config.data.fold)
     return store
+
+
+def strata(config, store: Store) -> dict[str, tuple]:
+    """{patient: (has labelled frames, classes of the labelled videos)} of all who have either; the same whatever the run's stages are."""
+    block, found = config.classify, {name: [True] for name in store.patients_of_rows(np.arange(len(store.labelled)))}
+    column = store.attributes.get(block.column, ())
+    if np.isin(column, block.negative).any():
+        everyone = np.unique(store.cines.patient).tolist()
+        videos = labelled_videos(
+            store, everyone, column=block.column, negative=block.negative, ignore=block.ignore, shortest=block.shortest
+        )  # fmt: skip
+        for patient, label in sorted(set(zip(videos.patient.tolist(), videos.label.tolist(), strict=True))):
+            found.setdefault(patient, [False]).append(label)
+    return {name: tuple(told) for name, told in found.items()}
 
 
 def _phantom(data, path: Path, log: Log) -> Path:
@@ -29,7 +51,7 @@ def _phantom(data, path: Path, log: Log) -> Path:
         whole = {"patients": data.patients, "frames": data.frames, "size": data.size, "seed": data.seed}
         split = {"split_seed": data.split_seed, "validation": data.validation, "test": data.test}
         if data.phantom == "lung":
-            make_lungs(path, **whole, **split, log=log)
+            make_lungs(path, **whole, **split, scanners=data.scanners, log=log)
         else:
             make_phantom(path, **whole, **split, labelled=data.labelled, log=log)
     return path
@@ -58,11 +80,12 @@ def make_phantom(path: Path, *, patients, frames, size, labelled, seed, split_se
             )  # fmt: skip
 
 
-def make_lungs(path: Path, *, patients, frames, size, seed, split_seed, validation, test, log: Log) -> None:
+def make_lungs(path: Path, *, patients, frames, size, scanners="one", seed, split_seed, validation, test, log: Log) -> None:
     """Writes the lung phantom as a store: no label maps, but every video's class in attributes.csv and its boxes in truth.json."""
     origin = f"lung phantom, seed {seed}"
     with StoreWriter(path, size=size, classes={}, origin=origin, seed=split_seed, validation=validation, test=test) as writer:
-        for cine in log.progress(lung.make(seed, patients=patients, frames=frames, size=size), patients, "phantom"):
+        made = lung.make(seed, patients=patients, frames=frames, size=size, scanners=scanners)
+        for cine in log.progress(made, patients, "phantom"):
             writer.add(
                 patient=cine["patient"], frames=cine["frames"], mm_per_pixel=cine["mm_per_pixel"], frame_ms=cine["frame_ms"],
                 source=origin, attributes=cine["attributes"], truth=cine["truth"] | {"boxes": cine["boxes"].tolist()},

@@ -19,6 +19,18 @@ CLIPS = ("video", "classify", "saliency")  # stages with the network of clips; a
 ALIKE = {True: ("video.plan", "model.normalise"), False: ("model.width", "model.normalise")}  # clips?: what the two runs must share
 
 
+def check_order(stages) -> None:
+    """UserError where a stage would pass by what the one before it has learnt, because its network is of another kind."""
+    trained = [name for name in stages if name in HANDING_ON]
+    for before, after in zip(trained[:-1], trained[1:], strict=True):
+        if (before in CLIPS) != (after in CLIPS):
+            has, needs = ("clips", "frames") if before in CLIPS else ("frames", "clips")
+            raise UserError(
+                f"config.stages: found {before!r} before {after!r}; the first has a network of {has}, the second one of {needs}, "
+                "so nothing would be handed on; make them two runs"
+            )
+
+
 def carried(config, *, store) -> dict[str, Any] | None:
     """Variables {"params", "batch_stats"} as the run in `config.start` ended with them, NumPy; None where `config.start` is empty.
 
@@ -31,11 +43,16 @@ def carried(config, *, store) -> dict[str, Any] | None:
     folder, kept = _kept(config.start)
     if "nnunet" in config.stages:
         raise UserError("config.start: found together with the stage 'nnunet', which learns from random weights; leave one of them out")
-    noted = _json(folder / "environment.json").get("store", {}).get("checksum")
-    if noted != store.checksum:
+    noted = _json(folder / "environment.json").get("store", {})
+    if noted.get("checksum") != store.checksum:
         raise UserError(
-            f"config.start: the run in {folder} learnt from a store with the checksum {noted}, {store.path} has {store.checksum}; "
-            "another store may hold this one's test patients under another split, so start from a run on the same one"
+            f"config.start: the run in {folder} learnt from a store with the checksum {noted.get('checksum')}, {store.path} has "
+            f"{store.checksum}; another store may hold this one's test patients under another split, so start from a run on the same one"
+        )
+    if noted.get("test", kept_out(store)) != kept_out(store):
+        raise UserError(
+            f"config.start: the run in {folder} kept other patients out for its test, so it may have learnt from this one's; "
+            "start from a run with the same config.data.cross, config.data.fold and config.data.split_seed"
         )
     clips, asked = _trained(kept) in CLIPS, config.stages[0] in CLIPS
     if clips != asked:
@@ -47,6 +64,11 @@ def carried(config, *, store) -> dict[str, Any] | None:
         if theirs != ours:
             raise UserError(f"config.{key}: found {ours!r}; the run in {folder}, which config.start names, has {theirs!r}")
     return _weights(folder, kept)
+
+
+def kept_out(store) -> str:
+    """Hash of the names of a store's test patients."""
+    return hashlib.sha256("\n".join(sorted(store.patients("test"))).encode()).hexdigest()[:16]
 
 
 def _trained(kept: dict[str, Any]) -> str:
