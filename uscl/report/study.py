@@ -1,7 +1,5 @@
 """A study's folder as one page: `draw(folder)` writes report.html and tables/ from the results that lie there, however many."""
 
-from markupsafe import Markup
-
 from uscl.report import (
     study_activations,
     study_areas,
@@ -13,17 +11,16 @@ from uscl.report import (
     study_layout,
     study_maps,
     study_measures,
+    study_page,
     study_protocol,
     study_tables,
+    study_videos,
 )
 from uscl.report.figures import Easel
 from uscl.report.folder import Missing
-from uscl.report.page import fill
 from uscl.report.study_folder import Study
-from uscl.report.tables import duration, figure, plural
 from uscl.study import papers, results
 
-FOOTER = "Drawn by uscl from what the runs wrote; the tables lie in tables/ as csv, Markdown and LaTeX."
 MODELS = ("baseline", "scratch", "nnunet", "speckle", "temporal")  # configs of which one experiment each is looked at closely
 
 
@@ -35,6 +32,8 @@ def draw(folder):
     Raises UserError where `folder` is no study.
     """
     study = Study(folder)
+    if study.plan.get("scores") == "videos":
+        return study_videos.draw(folder)
     scores = study_tables.Scores(results.read(study.path))
     easel = Easel(None)  # no second form of the figures: drawing them twice is most of the time
     tables = study_layout.tables(study, scores)
@@ -58,20 +57,7 @@ def draw(folder):
         "spent": ("Time and energy", lambda: study_protocol.spent(study, easel)),
         "versions": ("Versions", lambda: study_protocol.versions(study, easel)),
     }
-    sections = []
-    for anchor, (title, make) in parts.items():
-        try:
-            content = make()
-        except Missing as error:
-            content = {"missing": str(error)}
-        sections.append({"anchor": anchor, "title": title, "text": "", "blocks": [], "notes": [], "missing": "", **content})
-    page = fill(
-        title=f"{study.plan.get('name', study.path.resolve().name)} study", scale=study.plan.get("scale", ""), headline=_headline(found),
-        tiles=_tiles(study, tables), sections=sections, footer=FOOTER,
-    )  # fmt: skip
-    path = study.path / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    return study_page.write(study, found, tables, parts)
 
 
 def shown(study):
@@ -87,29 +73,6 @@ def shown(study):
     places = {place for runs in chosen.values() for place in runs}
     best = max(places, key=lambda place: (sum(place in runs for runs in chosen.values()), -place[0], -place[1]))  # where most stand
     return {study.label(name): runs[best] for name, runs in chosen.items() if best in runs}
-
-
-def _headline(found):
-    """The first paragraph: each claim's question and its answer, in running text that is smaller than a run's one sentence."""
-    one = Markup('<span style="display: block; margin: 0 0 .5em"><strong>{}</strong> {}</span>')
-    whole = Markup('<span style="display: block; font-size: 17px; line-height: 1.45; letter-spacing: 0; text-wrap: pretty">{}</span>')
-    return whole.format(Markup("").join(one.format(*pair) for pair in found))
-
-
-def _tiles(study, tables):
-    cells = [cell for table in tables.values() for _, row in table.rows for cell in row]
-    done, words = sum(cell.known for cell in cells), [cell.verdict.word for cell in cells if cell.verdict]
-    seconds = sum(sum(stages.values()) for stages in study.json("timing.json"))
-    runs = sum(bool(folder.results) for folder in study.folders.values())
-    asked = len({cell["folder"] for cell in study.plan["runs"]})
-    return [
-        {"name": "runs evaluated", "value": f"{runs} of {asked}", "note": f"with {plural(len(study.seeds), 'seed')}"},
-        {"name": "places filled", "value": f"{done} of {len(cells)}", "note": "in all tables"},
-        {"name": "better", "value": figure(words.count("better")), "note": f"of {plural(len(words), 'comparison')}"},
-        {"name": "worse", "value": figure(words.count("worse")), "note": f"of {plural(len(words), 'comparison')}"},
-        {"name": "inside the noise", "value": figure(words.count("inside the noise")), "note": f"of {plural(len(words), 'comparison')}"},
-        {"name": "time", "value": duration(seconds), "note": "of all stages, added up"},
-    ]
 
 
 def _table(table):

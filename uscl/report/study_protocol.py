@@ -9,6 +9,7 @@ from uscl.config.knobs import KNOBS
 from uscl.report.folder import Missing
 from uscl.report.tables import duration, figure, plural, spoken
 
+WORDS = Markup('<span style="display: block; min-width: 15em; text-align: left; white-space: normal">{}</span>')
 # What the two kidney papers say of their own protocol, and no knob of ours does.
 PAPERS = {
     "recordings": "7,000 unlabelled cines of about 200 frames, from one hospital",
@@ -79,8 +80,7 @@ def facts(study):
     }
     if not splits:
         mine["recordings"] = mine["labelled frames"] = "not noted"
-    words = Markup('<span style="display: block; min-width: 15em; text-align: left; white-space: normal">{}</span>')
-    return [[what, words.format(theirs), mine[what]] for what, theirs in PAPERS.items()]
+    return [[what, WORDS.format(theirs), mine[what]] for what, theirs in PAPERS.items()]
 
 
 def deviations(study):

@@ -161,6 +161,8 @@ def legend(table):
     drawn = "Patients are resampled, and seeds where there are several"
     drawn += "; one seed says nothing of a network trained again" if alone else ""
     among = f", after correction for the table's {table.family} comparisons" if table.family > 1 else ""
+    if not any(cell.verdict for _, cells in table.rows for cell in cells):
+        return f"Mean with its 95 % interval. {drawn}. {table.note}".strip()
     return (
         f"Mean with its 95 % interval. {drawn}. {MARKS['better']} better and {MARKS['worse']} worse than the row's baseline{among}; "
         f"{MARKS['inside the noise']} inside the noise. {table.note}".strip()

@@ -1,6 +1,5 @@
 """What the classifications of a run amount to: predictions.csv, one line a video, and a table of modes with intervals over patients."""
 
-import csv
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,8 +8,7 @@ import numpy as np
 from uscl import metrics
 from uscl.data.videos import Videos
 from uscl.stages import run as stage_run
-from uscl.train import hosts
-from uscl.train.logs import write_json
+from uscl.train.logs import write_csv, write_json
 
 DIFFERENCES = (("features", "random"), ("finetuned", "supervised"), ("finetuned", "features"))  # a pretrained mode less its counterpart
 
@@ -94,14 +92,13 @@ def write(run: stage_run.Run, cells: list[Cell], validation: Videos, test: Video
     config, folder = run.config, run.folder / "classify"
     found = table(cells, validation, test, bootstrap=config.evaluate.bootstrap, seed=config.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    if hosts.primary():
-        with open(folder / "predictions.csv", "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["mode", "fraction", "draw", "part", "patient", "cine", "label", "score"])
-            for cell in cells:
-                for part, videos, scores in (("validation", validation, cell.validation), ("test", test, cell.test)):
-                    for patient, cine, label, score in zip(videos.patient, videos.cine, videos.label, scores, strict=True):
-                        writer.writerow([cell.mode, cell.fraction, cell.draw, part, patient, cine, label, float(score)])
+    rows = (
+        [cell.mode, cell.fraction, cell.draw, part, *video, float(score)]
+        for cell in cells
+        for part, videos, scores in (("validation", validation, cell.validation), ("test", test, cell.test))
+        for *video, score in zip(videos.patient, videos.cine, videos.label, scores, strict=True)
+    )
+    write_csv(folder / "predictions.csv", ["mode", "fraction", "draw", "part", "patient", "cine", "label", "score"], rows)
     write_json(folder / "table.json", found)
     best = next(row for row in reversed(found["rows"]) if row["mode"] == cells[-1].mode)
     write_json(run.folder / "results.json", {

@@ -14,7 +14,7 @@ from uscl.occlusion_fast import Local, fast_occlusion
 from uscl.stages import classify, clips, views
 from uscl.stages import run as stage_run
 from uscl.train import hosts
-from uscl.train.logs import write_json
+from uscl.train.logs import write_csv, write_json
 from uscl.types import UserError
 
 CUT = 2  # stages of the network that see little more than the window: run on crops
@@ -82,14 +82,17 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
     images = read_clips(run.store, cines, frame)["image"]
     seen = np.asarray(clips.at_the_door(views.to_float(jnp.asarray(images)), config.model.normalise))
     boxes = [boxes_of(run, int(cine), frame[place]) for place, cine in enumerate(cines)]
-    maps, found = {}, {}
+    maps, found, told = {}, {}, []
+    patients = [run.store.patient(int(cine)) for cine in cines]
     for mode in config.classify.modes:
         network = classify.load_network(run, mode)
         maps[mode] = np.stack([
             np.asarray(make(network, clip)) for clip in run.log.progress(seen, len(seen), f"saliency of {mode}")
         ])  # fmt: skip
         each = [metrics.localisation(one, own) for one, own in zip(maps[mode], boxes, strict=True)]
-        found[mode] = summary([one._asdict() for one in each], [run.store.patient(int(cine)) for cine in cines], config)
+        found[mode] = summary([one._asdict() for one in each], patients, config)
+        known = [["" if np.isnan(value) else value for value in one] for one in each]
+        told += [[mode, patient, cine, *one] for patient, cine, one in zip(patients, cines, known, strict=True)]
         if hosts.primary() and found[mode]["weighted_iou"]["mean"] is not None:
             run.log.info(f"saliency of {mode}: weighted IoU {found[mode]['weighted_iou']['mean']:.3f} on {len(cines)} videos")
     if hosts.primary():
@@ -100,9 +103,10 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
             for t, one in enumerate(own):
                 packed[place, t, : len(one)] = one
         np.savez_compressed(
-            folder / "maps.npz", image=images[..., 0], boxes=packed, cine=cines, patient=[run.store.patient(int(c)) for c in cines],
+            folder / "maps.npz", image=images[..., 0], boxes=packed, cine=cines, patient=patients,
             **{f"map_{mode}": one.astype(np.float32) for mode, one in maps.items()},
         )  # fmt: skip
+        write_csv(folder / "videos.csv", ["mode", "patient", "cine", *metrics.Localisation._fields], told)
     write_json(folder / "localisation.json", found)
     return carried
 

@@ -17,6 +17,9 @@ def updates(task: Task, stage: str) -> tuple[int, int]:
         return block.epochs * block.iterations, -(-block.epochs // block.validate_every)
     if "steps" not in block:
         return 0, 0
+    if stage == "classify":
+        trained = len(block.fractions) * block.draws * len({"supervised", "finetuned"} & set(block.modes))
+        return trained * block.steps, trained * -(-block.steps // block.look_every)
     return block.steps, -(-block.steps // block.validate_every) if "validate_every" in block else 0
 
 

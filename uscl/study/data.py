@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from uscl import config as uscl_config
+from uscl.study.plan import make_config
 
 
 def main(folder: Path) -> None:
@@ -12,8 +12,8 @@ def main(folder: Path) -> None:
     from uscl.train.logs import Log
 
     plan = json.loads((folder / "study.json").read_text())
-    config = uscl_config.default(plan["scale"])
-    config.update_from_flattened_dict({key: value for key, value in plan["base"].items() if key.startswith("data.")})
+    shared = {key: value for key, value in plan["base"].items() if key.startswith("data.")}
+    config = make_config(plan["experiments"][0]["config"], plan["scale"], shared)  # all experiments of a study have the same data
     (folder / "logs").mkdir(exist_ok=True)
     with Log(folder / "logs") as log:
         source.open_store(config, folder, log)

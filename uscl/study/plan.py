@@ -15,9 +15,20 @@ from uscl.data import index
 from uscl.types import UserError
 
 ROOT = Path(__file__).parents[2]  # where configs/ and launch/ stand
-STUDIES = ("kidney",)  # modules beside this one, each with load(scale) -> Study
-PRETRAINING = ("encoder", "decoder")
-AXES = ("experiment", "scale", "seed", "stages", "start", "finetune.label_fraction")  # the study sets these itself
+STUDIES = ("kidney", "lung")  # modules beside this one, each with load(scale) -> Study
+PRETRAINING = {"encoder": "baseline", "decoder": "baseline", "video": "lung"}  # stage: the file of configs/ that trains it alone
+AXES = ("experiment", "scale", "seed", "stages", "start", "finetune.label_fraction", "data.fold")  # the study sets these itself
+
+
+LABELS = tuple(f"classify.{name}" for name in ("column", "negative", "ignore", "shortest"))  # which videos have which
+CLIP = ("video.plan", "video.frames", "video.stride")
+SEEN = {  # beginnings of the keys that a stage looks at, where they are not its own block alone
+    "nnunet": ("nnunet.", "finetune.speckle.", "finetune.label_fraction"),
+    "evaluate": ("evaluate.", "finetune.speckle.dynamic"),
+    "video": ("video.", *LABELS),
+    "classify": ("classify.", "evaluate.bootstrap", "video.views.", *CLIP),
+    "saliency": ("saliency.", "evaluate.bootstrap"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,11 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Study:
-    """Experiments x label fractions x seeds. fractions: {table: shares of the labels}. base: {key: value} that all experiments share."""
+    """Experiments x label fractions x seeds, and where base["data.cross"] asks for a cross-validation x its folds.
+
+    fractions: {table: shares of the labels}. base: {key: value} that all experiments share. scores: what the runs write, "cases" of
+    segmentations or "videos" told apart; runs of the second kind go through their label fractions themselves, so one share stands for all.
+    """
 
     name: str
     scale: str
@@ -44,11 +59,17 @@ class Study:
     seeds: tuple[int, ...]
     fractions: Mapping[str, tuple[float, ...]]
     base: Mapping[str, Any]
+    scores: str = "cases"
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Of the cross-validation; -1 is the store's own split."""
+        return tuple(range(self.base.get("data.cross", 0))) or (-1,)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of a table: an experiment at a label fraction and a seed, with the pretraining it begins from, by its key, or None.
+    """One cell of a table: an experiment at a label fraction, a seed and a fold, with the pretraining it begins from, by its key, or None.
 
     stages: those that are the job's own. key: equal for jobs of which one run serves both.
     """
@@ -56,6 +77,7 @@ class Job:
     experiment: Experiment
     fraction: float
     seed: int
+    fold: int
     pretraining: str | None
     stages: tuple[str, ...]
     config: Any
@@ -76,35 +98,40 @@ def override(study: Study, changes: Mapping[str, Any]) -> Study:
     for key in changes:
         rows = [experiment.name for experiment in study.experiments if key in experiment.changes]
         if key in AXES or rows:
-            setter = f"its experiment {rows[0]!r}" if rows else "itself, for each run"
+            setter = f"in its experiment {rows[0]!r}" if rows else "itself, for each run"
             raise UserError(f"config.{key}: the study {study.name!r} sets it {setter}; it can't be set for all")
     return replace(study, base={**study.base, **changes})
 
 
 def jobs(study: Study) -> list[Job]:
-    """All cells asked for: experiments in their order, then fractions, then seeds. Each configuration is valid."""
+    """All cells asked for: experiments in their order, then fractions, seeds and folds. Each configuration is valid."""
     names = [experiment.name for experiment in study.experiments]
     if len(set(names)) < len(names):
         raise ValueError(f"{study.name}: names of experiments must differ: {sorted(n for n in set(names) if names.count(n) > 1)}")
     return [
-        _job(study, experiment, fraction, seed)
+        _job(study, experiment, fraction, seed, fold)
         for experiment in study.experiments
         for fraction in study.fractions[experiment.table]
         for seed in study.seeds
+        for fold in study.folds
     ]
 
 
-def _job(study: Study, experiment: Experiment, fraction: float, seed: int) -> Job:
-    config = make_config(
-        experiment.config, study.scale, study.base, experiment.changes,
-        {"experiment": experiment.name, "seed": seed, "finetune.label_fraction": fraction},
-    )  # fmt: skip
+def axes(study: Study, seed: int, fold: int) -> dict[str, Any]:
+    """What a cell's place in the study sets, and its pretraining's."""
+    return {"seed": seed} | ({"data.fold": fold} if fold >= 0 else {})
+
+
+def _job(study: Study, experiment: Experiment, fraction: float, seed: int, fold: int) -> Job:
+    share = {"finetune.label_fraction": fraction} if study.scores == "cases" else {}
+    place = {"experiment": experiment.name, **axes(study, seed, fold), **share}
+    config = make_config(experiment.config, study.scale, study.base, experiment.changes, place)
     pretraining = pretraining_key(config)
     own = tuple(stage for stage in config.stages if stage not in PRETRAINING)
     key = chain(config, config.stages)
     config.stages = own
     uscl_config.validate(config)
-    return Job(experiment, fraction, seed, pretraining, own, config, key)
+    return Job(experiment, fraction, seed, fold, pretraining, own, config, key)
 
 
 def make_config(name: str, scale: str, *changes: Mapping[str, Any]) -> Any:
@@ -148,6 +175,8 @@ def chain(config: Any, stages) -> str | None:
 def world(flat: Mapping[str, Any]) -> dict[str, Any]:
     """What every stage depends on: seed, model, and the data by what is in them."""
     facts = {key: value for key, value in flat.items() if key == "seed" or key.startswith("model.")}
+    if flat["data.cross"]:
+        facts |= {key: flat[key] for key in ("data.cross", "data.split_seed", *LABELS)}
     if flat["data.store"]:
         return facts | {"store": index.read_info(Path(flat["data.store"]))["checksum"], "data.fold": flat["data.fold"]}
     return facts | {key: value for key, value in flat.items() if key.startswith("data.") and key != "data.store"}
@@ -155,8 +184,7 @@ def world(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def relevant(flat: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """What of the configuration the stage looks at, by key; the keys of the temporal rule stand where it takes the place of the stage's."""
-    begins = {"nnunet": ("nnunet.", "finetune.speckle.", "finetune.label_fraction"), "evaluate": ("evaluate.", "finetune.speckle.dynamic")}
-    facts = {key: value for key, value in flat.items() if key.startswith(begins.get(stage, (f"{stage}.",)))}
+    facts = {key: value for key, value in flat.items() if key.startswith(SEEN.get(stage, (f"{stage}.",)))}
     if stage in PRETRAINING and stage in flat["temporal.stages"]:
         own = f"{stage}.pairs."
         facts = {key: value for key, value in facts.items() if not key.startswith(own)}

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from uscl import config as uscl_config
-from uscl.study import crew, results
+from uscl.study import crew, results, videos
 from uscl.study.cost import Cost, Ticker, spoken
 from uscl.study.plan import Study, jobs
 from uscl.study.tasks import Task, command, done, placed, read, tasks
 from uscl.train import lock
 from uscl.types import UserError
+
+SCORES = {"cases": results, "videos": videos}  # what the runs write: the room that reads it
 
 
 def run(
@@ -43,7 +45,7 @@ def run(
             now = sum(done(task, folder) for task in todo.values())
             tell(f"stopped: {now} of {len(todo)} are done; the same command goes on from there. Folder: {folder}")
             raise
-        tell(f"scores: {results.write(folder)}")
+        tell(f"scores: {SCORES[study.scores].write(folder)}")
     for name, why in outcome.failed.items():
         tell(f"FAILED: {name}: {why}{told_by(folder / name / 'output.txt')}")
     return outcome
@@ -98,7 +100,7 @@ def commands(study: Study, folder: Path | str) -> tuple[list[str], list[str]]:
 def keep_plan(study: Study, folder: Path, cells, serves: Sequence[str]) -> None:
     """Writes study.json."""
     plan = {
-        "name": study.name, "scale": study.scale, "seeds": study.seeds, "base": dict(study.base),
+        "name": study.name, "scale": study.scale, "scores": study.scores, "seeds": study.seeds, "base": dict(study.base),
         "fractions": sorted({fraction for cell in study.fractions.values() for fraction in cell}), "tables": dict(study.fractions),
         "experiments": [
             {"name": e.name, "table": e.table, "row": e.row, "config": e.config, "changes": dict(e.changes)} for e in study.experiments
@@ -106,7 +108,7 @@ def keep_plan(study: Study, folder: Path, cells, serves: Sequence[str]) -> None:
         "runs": [
             {
                 "experiment": cell.experiment.name, "table": cell.experiment.table, "row": cell.experiment.row,
-                "fraction": cell.fraction, "seed": cell.seed, "folder": name, "pretraining": cell.pretraining,
+                "fraction": cell.fraction, "seed": cell.seed, "fold": cell.fold, "folder": name, "pretraining": cell.pretraining,
             }
             for cell, name in zip(cells, serves, strict=True)
         ],
@@ -147,6 +149,7 @@ def measured(folder: Path, todo: Mapping[str, Task], seat: crew.Seat, scale: str
                     {key: value for key, value in uscl_config.flatten(one.config).items() if key.startswith(f"{one.stages[0]}.")}
                 )
             config.stages, config.start = stages, ""
+            config.classify.fractions = config.classify.fractions[-1:]  # the others are as long
         place = folder / "logs" / "measure"
         place.mkdir(parents=True, exist_ok=True)
         (place / "config.json").write_text(config.to_json())

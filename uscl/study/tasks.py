@@ -9,8 +9,12 @@ from typing import Any
 
 from uscl import config as uscl_config
 from uscl.config.difference import Facts, refused
-from uscl.study.plan import PRETRAINING, ROOT, Job, Study, chain, file_values, make_config, relevant, world
+from uscl.study.plan import PRETRAINING, ROOT, Job, Study, axes, chain, file_values, make_config, relevant, world
 from uscl.types import UserError
+
+WRITTEN = {  # what a stage that trains nothing to go on from writes last
+    "evaluate": "evaluate/cases.csv", "classify": "classify/table.json", "saliency": "saliency/localisation.json",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ def tasks(study: Study, cells: list[Job]) -> tuple[dict[str, Task], list[str]]:
     for cell in cells:
         if cell.key in name_of:
             continue
-        name = f"runs/{cell.experiment.name}@{100 * cell.fraction:g}/seed{cell.seed}"
+        share = f"@{100 * cell.fraction:g}" if study.scores == "cases" else ""
+        fold = f"/fold{cell.fold}" if cell.fold >= 0 else ""
+        name = f"runs/{cell.experiment.name}{share}/seed{cell.seed}{fold}"
         before = _pretraining(study, cell, pretrainings)
         runs[name] = Task(name, cell.experiment.config, cell.config, before)
         name_of[cell.key] = name
@@ -53,7 +59,7 @@ def _pretraining(study: Study, cell: Job, known: dict[str, Task]) -> str | None:
     """Adds the tasks of the cell's pretraining to `known`; the name of the last, or None."""
     if cell.pretraining is None:
         return None
-    full = make_config(cell.experiment.config, study.scale, study.base, cell.experiment.changes, {"seed": cell.seed})
+    full = make_config(cell.experiment.config, study.scale, study.base, cell.experiment.changes, axes(study, cell.seed, cell.fold))
     flat, before, stages = uscl_config.flatten(full), None, []
     for stage in (stage for stage in full.stages if stage in PRETRAINING):
         stages.append(stage)
@@ -62,8 +68,9 @@ def _pretraining(study: Study, cell: Job, known: dict[str, Task]) -> str | None:
             # Only what the stage looks at, so that a pretraining's settings are the same whichever row asks for it first.
             kept = {**world(flat | {"data.store": ""}), **{key: flat[key] for key in ("data.store", "data.fold")}, **relevant(flat, stage)}
             logs = {key: value for key, value in flat.items() if key.startswith("log.")}
-            config = make_config("baseline", study.scale, logs, kept, {"experiment": "pretraining", "stages": (stage,)})
-            known[name] = Task(name, "baseline", config, before)
+            source = PRETRAINING[stage]
+            config = make_config(source, study.scale, logs, kept, {"experiment": "pretraining", "stages": (stage,)})
+            known[name] = Task(name, source, config, before)
         before = name
     return before
 
@@ -100,9 +107,9 @@ def done(task: Task, folder: Path) -> bool:
     if changed:
         told = "; go on with the same values, or give the changed study a --workdir of its own"
         raise UserError(f"{place / 'config.json'}: {', '.join(map(str, changed))}{told}")
-    if "evaluate" in task.stages:
-        return bool(read(place / "results.json")) and (place / "evaluate" / "cases.csv").exists()
     stage = task.stages[-1]
+    if stage in WRITTEN:
+        return bool(read(place / "results.json")) and (place / WRITTEN[stage]).exists()
     return (place / stage / "checkpoints" / str(task.config[stage].steps)).is_dir()
 
 

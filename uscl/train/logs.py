@@ -4,7 +4,9 @@ metrics.jsonl holds nothing but what the run computed. Times and speeds go to ru
 machine write the same metrics.jsonl, byte for byte, interrupted or not. Of several processes the first one writes; the others
 print their warnings on the screen, with their number.
 """
+import csv
 import importlib.metadata
+import io
 import json
 import logging
 import math
@@ -12,7 +14,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,14 @@ def write_json(path: Path | str, obj: Any):
     """Writes JSON in one go, by the first process alone. NumPy and JAX values become plain ones, NaN and infinity become null."""
     if hosts.primary():
         _replace(Path(path), (json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: Path | str, head: Sequence[str], rows: Iterable[Sequence[Any]]):
+    """Writes a table in one go, by the first process alone."""
+    if hosts.primary():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([head, *rows])
+        _replace(Path(path), text.getvalue().encode())
 
 
 def _plain(obj):
