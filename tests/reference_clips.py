@@ -17,7 +17,7 @@ def drawn(model, shape, seed=5):
 
     def leaf(path, a):
         fan_in = np.prod(a.shape[:-1]) if path[-1].key == "kernel" else 25
-        center = float(path[-1].key in ("scale", "var"))
+        center = float(path[-1].key in ("scale", "zero_scale", "var"))
         return (center + rng.uniform(-1, 1, a.shape) * np.sqrt(3 / fan_in)).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(leaf, dict(shapes))
@@ -51,7 +51,7 @@ def plain_layer(x, params, running, stride, train, seen):
     y = plain_convolution(x, params["conv"]["kernel"], stride)
     mean, var = (y.mean((0, 1, 2, 3)), y.var((0, 1, 2, 3))) if train else (running["mean"], running["var"])
     seen.append((mean, var))
-    y = (y - mean) / np.sqrt(var + 1e-5) * params["scale"] + params["shift"]
+    y = (y - mean) / np.sqrt(var + 1e-5) * params["scale" if "scale" in params else "zero_scale"] + params["shift"]
     return np.maximum(y, 0.1 * y)
 
 

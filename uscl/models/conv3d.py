@@ -122,11 +122,13 @@ class ConvNorm3D(nn.Module):
       features, kernel, stride, form: of `Conv3D`.
       momentum: share of the old running statistics kept at each training call; torch's 0.1 is 0.9 here.
       dtype: type of the arithmetic and of what returns; parameters and statistics are float32.
+      last: BatchNorm's scale begins at 0 instead of 1, as at the end of a residual branch.
     """
 
     features: int
     kernel: int = 3
     stride: int = 1
+    last: bool = False
     momentum: float = 0.9
     dtype: str = "float32"
     form: str | None = None
@@ -135,7 +137,7 @@ class ConvNorm3D(nn.Module):
     def __call__(self, x, train: bool):
         shape = (self.features,)
         y = Conv3D(self.features, self.kernel, self.stride, self.form, self.dtype, name="conv")(x)
-        scale = self.param("scale", nn.initializers.ones, shape)
+        scale = self.param(*(("zero_scale", nn.initializers.zeros) if self.last else ("scale", nn.initializers.ones)), shape)
         shift = self.param("shift", nn.initializers.zeros, shape)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)

@@ -59,7 +59,7 @@ class Classifier(nn.Module):
 
 
 # What our leaves are called here. Kernels also turn: ours end with (channels, features), torch's begin with (features, channels).
-LEAVES = {"conv/kernel": "conv.weight", "scale": "norm.weight", "shift": "norm.bias"}
+LEAVES = {"conv/kernel": "conv.weight", "scale": "norm.weight", "zero_scale": "norm.weight", "shift": "norm.bias"}
 LEAVES |= {"mean": "norm.running_mean", "var": "norm.running_var"}
 HEAD = {"head/kernel": "head.weight", "head/bias": "head.bias"}
 
