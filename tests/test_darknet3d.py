@@ -56,7 +56,7 @@ def test_first_weights():
     for kernel, fan_in in ((stage["down"]["conv"]["kernel"], 162), (stage["block1"]["conv2"]["conv"]["kernel"], 324)):
         np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / fan_in), rtol=0.06)
     assert (stage["down"]["scale"] == 1).all() and not np.any(stage["down"]["shift"]) and not np.any(params["head"]["bias"])
-    assert not np.any(stage["block1"]["conv2"]["zero_scale"]) and (stage["block1"]["conv1"]["scale"] == 1).all()  # a block begins as nothing
+    assert not np.any(stage["block1"]["conv2"]["zero_scale"]) and (stage["block1"]["conv1"]["scale"] == 1).all()  # begins as nothing
     assert 0.5 < np.abs(params["head"]["kernel"]).max() < np.sqrt(6 / 14)
 
 
