@@ -17,6 +17,6 @@ def get_config(scale="quick"):
     config.stages = ("video", "classify", "saliency")
     config.data.phantom = "lung"
     if scale == "quick":
-        config.data.size, config.data.frames, config.data.patients = 64, 20, 120
+        config.data.size, config.data.frames, config.data.patients = 64, 16, 300
         config.data.test = 0.4
     return config

@@ -1,4 +1,4 @@
-"""Many experiments, their tables and a report: python launch/study.py --study=kidney [--scale=paper] --workdir=DIR [--config.key=value ...]
+"""Many experiments, their tables and a report: python launch/study.py --study=NAME [--scale=paper] --workdir=DIR [--config.key=value ...]
 
 The same command again goes on where it was stopped. Overrides hold for all experiments, --config.data.store=STORE above all. On several
 GPUs the experiments run side by side, one each; on a CPU in processes on cores of their own (--jobs). For a cluster:
@@ -16,11 +16,12 @@ from uscl import config as uscl_config
 from uscl.command import OVERRIDE, run_command
 from uscl.types import UserError
 
-STUDY = flags.DEFINE_string("study", "kidney", "which study of uscl/study/")
+STUDY = flags.DEFINE_string("study", "kidney", "kidney or lung")
 SCALE = flags.DEFINE_string("scale", "quick", "quick: the embedded phantom, an hour on two cores; paper: the papers' protocol")
 WORKDIR = flags.DEFINE_string("workdir", "", "where the study lives; empty: runs/study_NAME")
 DEVICES = flags.DEFINE_list("devices", None, "GPUs to use, by number; all by default")
 JOBS = flags.DEFINE_integer("jobs", 0, "on a CPU: processes side by side, each on cores of its own; 0: a core each", lower_bound=0)
+ONLY = flags.DEFINE_list("only", [], "experiments to run, by the names that uscl/study/NAME.py gives them; all by default")
 LIST = flags.DEFINE_boolean("list", False, "print the commands of all runs, one a line, and run nothing")
 OVERRIDES: list[str] = []
 
@@ -28,7 +29,7 @@ OVERRIDES: list[str] = []
 def main(_):
     from uscl.study import plan, run
 
-    study = plan.override(plan.load(STUDY.value, SCALE.value), overrides(SCALE.value))
+    study = plan.only(plan.override(plan.load(STUDY.value, SCALE.value), overrides(SCALE.value)), ONLY.value)
     folder = WORKDIR.value or f"runs/study_{STUDY.value}"
     if LIST.value:
         lines, notes = run.commands(study, folder)

@@ -66,6 +66,15 @@ def test_a_store_counts_by_its_checksum(tmp_path, monkeypatch):
 # --- cells, tasks, commands ---
 
 
+def test_some_of_the_experiments():
+    whole = study()
+    some = plan.only(whole, ["c", "a"])
+    assert [e.name for e in some.experiments] == ["a", "c"] and set(some.fractions) == {"one", "two"}
+    assert set(plan.only(whole, ["a"]).fractions) == {"one"} and plan.only(whole, []) == whole
+    with pytest.raises(UserError, match="--only: found 'd'; the experiments of toy are a, b, c"):
+        plan.only(whole, ["a", "d"])
+
+
 def test_cells_and_tasks_of_a_small_study():
     whole = study()
     cells = plan.jobs(whole)

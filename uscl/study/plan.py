@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import json
 import runpy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -101,6 +101,17 @@ def override(study: Study, changes: Mapping[str, Any]) -> Study:
             setter = f"in its experiment {rows[0]!r}" if rows else "itself, for each run"
             raise UserError(f"config.{key}: the study {study.name!r} sets it {setter}; it can't be set for all")
     return replace(study, base={**study.base, **changes})
+
+
+def only(study: Study, names: Sequence[str]) -> Study:
+    """The study with these of its experiments, all of them for none; UserError for a name it does not have."""
+    known = {experiment.name: experiment for experiment in study.experiments}
+    for name in names:
+        if name not in known:
+            raise UserError(f"--only: found {name!r}; the experiments of {study.name} are {', '.join(known)}")
+    kept = tuple(experiment for name, experiment in known.items() if name in names) or study.experiments
+    tables = {experiment.table for experiment in kept}
+    return replace(study, experiments=kept, fractions={table: shares for table, shares in study.fractions.items() if table in tables})
 
 
 def jobs(study: Study) -> list[Job]:
