@@ -118,13 +118,13 @@ def test_a_host_reads_its_rows_alone(tmp_path):
 # --- two processes of four devices ---
 
 
-def together(work, folder, *, seconds=240):
+def together(work, folder, *, seconds=240, script=__file__):
     """Both processes' exit status and stderr."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    commands = [[sys.executable, __file__, work, str(folder), str(port), str(number)] for number in range(2)]
+    commands = [[sys.executable, script, work, str(folder), str(port), str(number)] for number in range(2)]
     processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
     try:
         told = [process.communicate(timeout=seconds)[1] for process in processes]
@@ -248,8 +248,13 @@ def test_an_error_in_one_ends_the_other(who, tmp_path):
     assert all(status) and "ValueError: this one fails" in told[who] and "another task died" in told[1 - who]
 
 
-if __name__ == "__main__":
+def one_of_two(**works):
+    """What a script of `together` does: joins the other one and does the work its command line names, with the folder there."""
     from uscl.stages import experiment  # noqa: F401  (as launch/main does: no import may wake the devices)
 
     hosts.start(coordinator=f"127.0.0.1:{sys.argv[3]}", processes=2, process=int(sys.argv[4]))
-    {"pieces": pieces, "stages": stages, "failing": failing}[sys.argv[1]](Path(sys.argv[2]))
+    works[sys.argv[1]](Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    one_of_two(pieces=pieces, stages=stages, failing=failing)
