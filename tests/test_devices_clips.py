@@ -69,7 +69,7 @@ def result(name, devices):
     rng = np.random.default_rng(5)
     smoothly = np.kron(rng.integers(0, 255, (N, 4, 4, 4, 1)), np.ones((1, 1, 4, 4, 1)))
     batch = {"image": smoothly.astype(np.uint8), "target": np.int32([0, 1, 1, 0, 0, 0, 1, 1])}
-    batch = meshes.put_batch(here, batch)
+    batch = meshes.put_batch(here, {name: x[meshes.share(here, N)] for name, x in batch.items()})
     variables = jax.device_get(variables)
     (loss, stats), gradient = jax.tree.map(np.asarray, step(variables["params"], variables["batch_stats"], batch, np.uint32([0, 2])))
     target = stats.pop("target", {"params": {}, "batch_stats": {}})
