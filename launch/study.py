@@ -22,6 +22,7 @@ WORKDIR = flags.DEFINE_string("workdir", "", "where the study lives; empty: runs
 DEVICES = flags.DEFINE_list("devices", None, "GPUs to use, by number; all by default")
 JOBS = flags.DEFINE_integer("jobs", 0, "on a CPU: processes side by side, each on cores of its own; 0: a core each", lower_bound=0)
 ONLY = flags.DEFINE_list("only", [], "experiments to run, by the names that uscl/study/NAME.py gives them; all by default")
+SEEDS = flags.DEFINE_list("seeds", [], "seeds to run; the study's own by default. The same folder takes more of them later")
 LIST = flags.DEFINE_boolean("list", False, "print the commands of all runs, one a line, and run nothing")
 OVERRIDES: list[str] = []
 
@@ -29,7 +30,7 @@ OVERRIDES: list[str] = []
 def main(_):
     from uscl.study import plan, run
 
-    study = plan.only(plan.override(plan.load(STUDY.value, SCALE.value), overrides(SCALE.value)), ONLY.value)
+    study = plan.only(plan.override(plan.load(STUDY.value, SCALE.value), overrides(SCALE.value)), ONLY.value, seeds())
     folder = WORKDIR.value or f"runs/study_{STUDY.value}"
     if LIST.value:
         lines, notes = run.commands(study, folder)
@@ -42,6 +43,13 @@ def main(_):
     print(f"report: {page.draw(folder)}", flush=True)
     if outcome.failed:
         sys.exit(1)
+
+
+def seeds() -> list[int]:
+    for text in SEEDS.value:
+        if not text.isdecimal():
+            raise UserError(f"--seeds: found {text!r}; allowed are whole numbers from 0")
+    return [int(text) for text in SEEDS.value]
 
 
 def overrides(scale: str) -> dict:

@@ -71,6 +71,7 @@ def test_some_of_the_experiments():
     some = plan.only(whole, ["c", "a"])
     assert [e.name for e in some.experiments] == ["a", "c"] and set(some.fractions) == {"one", "two"}
     assert set(plan.only(whole, ["a"]).fractions) == {"one"} and plan.only(whole, []) == whole
+    assert plan.only(whole, [], [4, 2, 4]).seeds == (4, 2) and len(plan.jobs(plan.only(whole, ["a"], [3]))) == 2
     with pytest.raises(UserError, match="--only: found 'd'; the experiments of toy are a, b, c"):
         plan.only(whole, ["a", "d"])
 

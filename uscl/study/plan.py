@@ -103,15 +103,16 @@ def override(study: Study, changes: Mapping[str, Any]) -> Study:
     return replace(study, base={**study.base, **changes})
 
 
-def only(study: Study, names: Sequence[str]) -> Study:
-    """The study with these of its experiments, all of them for none; UserError for a name it does not have."""
+def only(study: Study, names: Sequence[str], seeds: Sequence[int] = ()) -> Study:
+    """The study with these of its experiments and these seeds, its own for none; UserError for an experiment it does not have."""
     known = {experiment.name: experiment for experiment in study.experiments}
     for name in names:
         if name not in known:
             raise UserError(f"--only: found {name!r}; the experiments of {study.name} are {', '.join(known)}")
     kept = tuple(experiment for name, experiment in known.items() if name in names) or study.experiments
     tables = {experiment.table for experiment in kept}
-    return replace(study, experiments=kept, fractions={table: shares for table, shares in study.fractions.items() if table in tables})
+    fractions = {table: shares for table, shares in study.fractions.items() if table in tables}
+    return replace(study, experiments=kept, fractions=fractions, seeds=tuple(dict.fromkeys(seeds)) or study.seeds)
 
 
 def jobs(study: Study) -> list[Job]:
