@@ -36,6 +36,7 @@ setup(
         "tensorboardX>=2.6.2",
         "matplotlib>=3.9",
         "jinja2>=3.1",
+        "safetensors>=0.8",
     ],
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.6", "pycocotools>=2.0.8"],

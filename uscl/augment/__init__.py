@@ -2,6 +2,7 @@
 from uscl.augment.clips import clip_view
 from uscl.augment.finetune import finetune_pair
 from uscl.augment.frames import View, box_to_view, common_regions, crop_resize, lattice, normalise, random_boxes, view
+from uscl.augment.mixing import mix_frames
 from uscl.augment.nnunet import nnunet_pair
 from uscl.augment.ultrasound import ultrasound
 
@@ -13,6 +14,7 @@ __all__ = [
     "crop_resize",
     "finetune_pair",
     "lattice",
+    "mix_frames",
     "nnunet_pair",
     "normalise",
     "random_boxes",

@@ -1,6 +1,7 @@
 """Losses: one float32 value per anchor or image, never reduced; the step takes the mean."""
 from uscl.losses.bootstrap import byol, simsiam
 from uscl.losses.contrastive import info_nce, pairwise_contrastive
+from uscl.losses.labels import label_entropy
 from uscl.losses.local import local_pairs, region_corners, region_neighbours, sample_regions
 from uscl.losses.momentum import moco_v3
 from uscl.losses.nnunet import batch_dice, deep_supervision, dice_ce, pixel_entropy, region_target, shrink, supervision_weights
@@ -17,6 +18,7 @@ __all__ = [
     "deep_supervision",
     "dice_ce",
     "info_nce",
+    "label_entropy",
     "local_pairs",
     "moco_v3",
     "pairwise_contrastive",

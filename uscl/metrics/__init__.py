@@ -5,6 +5,16 @@ embeddings lie and what can be read off them; and how sure we may be of any of i
 from uscl.metrics import components
 from uscl.metrics.borders import Moved, border_sensitivity, moved
 from uscl.metrics.calibration import Reliability, brier_score, calibration_error, reliability
+from uscl.metrics.circumference import (
+    CircumferenceError,
+    Ellipse,
+    circumference,
+    circumference_error,
+    ellipse_perimeter,
+    fit_ellipse,
+    outline,
+    ramanujan_perimeter,
+)  # fmt: skip
 from uscl.metrics.classification import (
     Macro,
     accuracy,
@@ -25,10 +35,11 @@ from uscl.metrics.snr import delta_snr, snr
 from uscl.metrics.surface import Surface, hausdorff95, surface_dice, surface_distances
 
 __all__ = [
-    "Interval", "Linear", "Localisation", "Macro", "Moved", "Reliability", "Surface", "accuracy", "alignment", "auc", "balanced",
-    "bootstrap_patients", "bootstrap_statistic", "border_sensitivity", "box_iou", "brier_score", "calibration_error", "class_mask",
-    "classification_scores", "compactness", "components", "confusion", "delta_snr", "dice", "embedding_geometry", "fit_linear",
-    "hausdorff95", "highest", "knn_probe", "linear_probe", "localisation", "macro", "moved", "paired_difference", "rankme", "reliability",
-    "sensitivity", "separability", "silhouette", "snr", "specificity", "surface_dice", "surface_distances", "uniformity", "weighted_iou",
-    "youden_threshold",
+    "CircumferenceError", "Ellipse", "Interval", "Linear", "Localisation", "Macro", "Moved", "Reliability", "Surface", "accuracy",
+    "alignment", "auc", "balanced", "bootstrap_patients", "bootstrap_statistic", "border_sensitivity", "box_iou", "brier_score",
+    "calibration_error", "circumference", "circumference_error", "class_mask", "classification_scores", "compactness", "components",
+    "confusion", "delta_snr", "dice", "ellipse_perimeter", "embedding_geometry", "fit_ellipse", "fit_linear", "hausdorff95", "highest",
+    "knn_probe", "linear_probe", "localisation", "macro", "moved", "outline", "paired_difference", "ramanujan_perimeter", "rankme",
+    "reliability", "sensitivity", "separability", "silhouette", "snr", "specificity", "surface_dice", "surface_distances", "uniformity",
+    "weighted_iou", "youden_threshold",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_UNDEFINED = 0.2  # share of draws a statistic may be undefined in
+UNDEFINED = 0.2  # share of draws a statistic may be undefined in
 
 
 class Interval(NamedTuple):
@@ -102,7 +102,7 @@ def bootstrap_statistic(statistic, *arrays, patients, level=0.95, repeats=2000, 
         rows = np.repeat(np.arange(len(owner)), drawn[owner])
         found[repeat] = statistic(*(array[rows] for array in arrays))
     found = found[~np.isnan(found)]
-    if len(found) < (1 - _UNDEFINED) * repeats or np.isnan(value):
+    if len(found) < (1 - UNDEFINED) * repeats or np.isnan(value):
         return Interval(value, float("nan"), float("nan"))
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))

@@ -4,10 +4,12 @@ from uscl.models.conv3d import convolve_clip
 from uscl.models.darknet3d import Classifier, ClipEncoder, Darknet3D
 from uscl.models.heads import GlobalModel, LocalModel, RegionHead
 from uscl.models.initial import initialise
+from uscl.models.resnet import ResNet
+from uscl.models.still_heads import StillModel
 from uscl.models.transfer import parameter_count, transfer
 from uscl.models.unet import Decoder, Encoder, Tail, UNet
 
 __all__ = [
-    "Classifier", "ClipEncoder", "ClipModel", "Darknet3D", "Decoder", "Encoder", "GlobalModel", "LocalModel", "RegionHead", "Tail", "UNet",
-    "convolve_clip", "initialise", "parameter_count", "transfer",
+    "Classifier", "ClipEncoder", "ClipModel", "Darknet3D", "Decoder", "Encoder", "GlobalModel", "LocalModel", "RegionHead", "ResNet",
+    "StillModel", "Tail", "UNet", "convolve_clip", "initialise", "parameter_count", "transfer",
 ]  # fmt: skip
