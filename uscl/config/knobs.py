@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from uscl.config import video
+from uscl.config import anatomy, planes, video
 from uscl.config.rules import FLAG, TEXT, Knob, each, integer, number, one_of
 
 PROBABILITY = number(0, 1)
@@ -16,7 +16,10 @@ KNOBS: dict[str, Knob] = {
     "start": Knob("", TEXT, "folder of a finished run whose last stage's weights this one begins from; empty: from random weights"),
     # --- data ---
     "data.store": Knob("", TEXT, "folder made by launch/prepare.py; empty: the embedded phantom"),
-    "data.phantom": Knob("kidney", one_of("kidney", "lung"), "which phantom: kidneys with label maps, or lungs with a class each"),
+    "data.phantom": Knob(
+        "kidney", one_of("kidney", "lung", "fetal"), "which phantom: kidneys with label maps, lungs with a class each, fetuses with planes"
+    ),
+    "data.cines": Knob(3, integer(1), "sweeps of each fetus; 3 of 24 frames meet each standard plane once"),
     "data.fold": Knob(-1, integer(-1), "fold of the store's splits.json that validates, from 0; -1: the split as it is"),
     "data.cross": Knob(0, integer(0), "cross-validate in so many parts of the patients: data.fold tests, the next validates; 0: don't"),
     "data.scanners": Knob("one", one_of("one", "many"), "phantom lungs are of one clinic's scanner, or each of another machine's"),
@@ -179,4 +182,4 @@ KNOBS |= {
     "temporal.stages": Knob((), each(one_of(*PRETRAINING)), "stages whose pairs follow the rule of this block"),
     **{f"temporal.{name}": knob for name, knob in pair_rule("binary", "other_cines", "neighbours").items()},
 }
-KNOBS |= video.KNOBS
+KNOBS |= video.KNOBS | anatomy.knobs(VIEWS) | planes.KNOBS

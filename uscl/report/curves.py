@@ -10,8 +10,10 @@ POINTS = 300  # a longer curve is drawn as means of neighbouring records
 
 NO_TERM = ("stage", "step", "loss", "chance", "validation", "best")  # every other number of a record is a term of the loss
 # What a look at the validation patients measures; an area under a ROC curve is 0.5 by chance.
-LOOKS = {"video": "AUC of nearest neighbours", "classify": "validation AUC"}
-AREAS = {"linear_auc": "AUC of a linear probe"}
+LOOKS = {"video": "AUC of nearest neighbours", "classify": "validation AUC",
+         "anatomy": "macro F1 of nearest neighbours", "planes": "validation macro F1"}  # fmt: skip
+PROBES = {"linear_auc": "AUC of a linear probe", "linear_f1": "macro F1 of a linear probe"}
+AREAS = ("video", "classify", "linear_auc")  # stages and keys of areas
 
 
 def section(folder, easel):
@@ -65,7 +67,7 @@ def sentence(records, stage=""):
         parts.append(f"loss {loss[0]:.3g} to {loss[-1]:.3g}")
     if len(chance):
         parts.append(f"chance {chance[-1]:.3g}")
-    if len(seen) and stage == "video":
+    if len(seen) and stage in LOOKS:
         parts.append(f"{LOOKS[stage]} {seen[0]:.3f} to {seen[-1]:.3f}")
     elif len(seen):
         parts.append(f"best validation DSC {seen.max():.3f} at step {int(at[seen.argmax()]):,}")
@@ -75,11 +77,11 @@ def sentence(records, stage=""):
 def _panels(stage, records):
     keys = dict.fromkeys(key for record in records for key in record if key not in NO_TERM)
     yield _panel(stage, records, "loss", BLUE, chance=True)
-    yield _panel(stage, records, "validation", VERMILLION, name=LOOKS.get(stage, "validation DSC"), limits=(0, 1), even=stage in LOOKS)
+    yield _panel(stage, records, "validation", VERMILLION, name=LOOKS.get(stage, "validation DSC"), limits=(0, 1), even=stage in AREAS)
     loss = series(records, "loss")
     for key in keys:
-        if key in AREAS:
-            yield _panel(stage, records, key, VERMILLION, name=AREAS[key], limits=(0, 1), even=True)
+        if key in PROBES:
+            yield _panel(stage, records, key, VERMILLION, name=PROBES[key], limits=(0, 1), even=key in AREAS)
         elif not np.array_equal(series(records, key), loss):  # the only term of a loss is the loss again
             yield _panel(stage, records, key, MUTED)
 
@@ -130,17 +132,17 @@ def _together(stage, trainings):
         for key, what, colour in (("loss", "loss", BLUE), ("validation", LOOKS.get(stage, "validation DSC"), VERMILLION)):
             lines = [(series(records, key), 0.35 + 0.65 * ranks[shares[name]]) for name, records in mine.items()]
             caption = f"{title}: {what}" + (", labels from few (pale) to many" if len(ranks) > 1 else "")
-            panels.append(_lines(lines, colour, caption, looks=key == "validation"))
+            panels.append(_lines(lines, colour, caption, looks=key == "validation", even=stage in AREAS))
     return panels
 
 
-def _lines(lines, colour, caption, *, looks):
+def _lines(lines, colour, caption, *, looks, even):
     few = len(lines) <= 6 and all(len(steps) < 60 for (steps, _), _ in lines)
 
     def draw(axes):
         for (steps, values), strength in lines:
             axes.plot(steps, values, color=colour, alpha=strength, linewidth=1, marker="o" if few else "", markersize=2.5)
-        if looks:
+        if looks and even:
             axes.axhline(0.5, color=INK, linestyle=(0, (4, 3)), linewidth=1)
         axes.set_ylim(0, 1 if looks else None)
         axes.margins(x=0.02)

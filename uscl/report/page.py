@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from uscl.report import curves, overlays, pairs, plan, saliency, scores, tables, tissue, videos
+from uscl.report import curves, overlays, pairs, plan, planes, saliency, scores, tables, tissue, videos
 from uscl.report.figures import Easel, css
 from uscl.report.folder import Folder, Missing
 
@@ -14,6 +14,7 @@ SECTIONS = {
     "data": ("Data", overlays.data),
     "training": ("Training", curves.section),
     "classify": ("Classification", videos.section),
+    "planes": ("Planes", planes.section),
     "saliency": ("Occlusion", saliency.section),
     "classes": ("By class", scores.section),
     "cases": ("Best, median, worst", overlays.cases),
@@ -27,7 +28,7 @@ SECTIONS = {
 # Sections that only some stages have something to show in; a run without those leaves them out.
 IMAGES = ("encoder", "decoder", "finetune", "nnunet", "evaluate")  # stages that work on single images; a run that names none has these
 OF_STAGES = {
-    "classify": ("classify",), "saliency": ("saliency",), "classes": IMAGES, "cases": IMAGES, "nakagami": IMAGES,
+    "classify": ("classify",), "planes": ("planes",), "saliency": ("saliency",), "classes": IMAGES, "cases": IMAGES, "nakagami": IMAGES,
     "pairs": ("encoder", "decoder"), "plan": ("nnunet",), "embedding": ("finetune",),
 }  # fmt: skip
 

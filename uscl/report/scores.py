@@ -15,17 +15,24 @@ METRICS = {
     "delta_snr": ("|ΔSNR|", "lower is better", 3, "difference of log10(mean / std) of the gray levels inside truth and prediction"),
     "signed_snr": ("ΔSNR, signed", "0 is best", 3, "prediction minus truth: above 0, the prediction took in calmer tissue"),
     "auc": ("AUC", "higher is better", 3, "area under the ROC curve: how often a positive video scores above a negative one"),
-    "accuracy": ("Accuracy", "higher is better", 3, "share of the videos that are told right"),
+    "accuracy": ("Accuracy", "higher is better", 3, "share of what is told apart that is told right"),
+    "macro_f1": ("Macro F1", "higher is better", 3, "mean over classes, however rare, of F1 = 2 TP / (2 TP + FP + FN)"),
+    "macro_precision": ("Macro precision", "higher is better", 3, "mean over classes; unknown where one is never called"),
+    "macro_recall": ("Macro recall", "higher is better", 3, "mean over classes of the share that is found"),
     "sensitivity": ("Sensitivity", "higher is better", 3, "share of the positive videos that are found"),
     "specificity": ("Specificity", "higher is better", 3, "share of the negative videos that are left alone"),
 }
-# The ways to classify a video, as the lung paper has them: name, the encoder's first weights, does the encoder learn from the labels.
+# The ways to classify, as the lung paper has them: name, the encoder's first weights, does the encoder learn from the labels.
 MODES = {
     "random": ("random features", "random", False),
     "supervised": ("supervised", "random", True),
     "features": ("pretrained features", "pretrained", False),
     "finetuned": ("fine-tuned", "pretrained", True),
+    "random_knn": ("random, neighbours", "random", False),
+    "features_knn": ("pretrained, neighbours", "pretrained", False),
 }
+# The figure a run is told by, the first that it has, with what it was measured on and what was learnt from.
+LEARNT = {"dsc": ("image", "labelled frame"), "auc": ("video", "labelled video"), "macro_f1": ("still", "labelled still")}
 
 
 def entries(results):
@@ -39,19 +46,21 @@ def headline(results, seconds):
     if not results:
         return "Not evaluated yet: results.json was not written."
     found, classes = entries(results), results.get("classes") or []
-    dsc, auc = found.get("dsc"), found.get("auc")
-    videos = auc is not None and dsc is None
-    if videos:
-        score = f"{named(results.get('mode'))}AUC {figure(auc.get('mean'))}{interval(auc, 3, words=True)}"
+    key = next((key for key in LEARNT if key in found), None)
+    item, label = LEARNT.get(key, LEARNT["dsc"])
+    if key == "dsc":
+        score = f"Mean DSC {figure(found[key].get('mean'))}{interval(found[key], 3, words=True)}"
+    elif key:
+        score = f"{named(results.get('mode'))}{METRICS[key][0]} {figure(found[key].get('mean'))}{interval(found[key], 3, words=True)}"
     else:
-        score = f"Mean DSC {figure(dsc.get('mean'))}{interval(dsc, 3, words=True)}" if dsc else "No DSC was measured"
-    told = f" over {plural(len(classes), 'class', 'es')}" if classes and not videos else ""
+        score = "No DSC was measured"
+    told = f" over {plural(len(classes), 'class', 'es')}" if classes and key != "auc" else ""
     if results.get("n_test") is not None:
-        told += f", on {plural(results['n_test'], 'video' if videos else 'image')}"
+        told += f", on {plural(results['n_test'], item)}"
     if results.get("n_test_patients") is not None:
         told += f" of {plural(results['n_test_patients'], 'test patient')}"
     if results.get("n_train_labels") is not None:
-        told += f", learnt from {plural(results['n_train_labels'], 'labelled video' if videos else 'labelled frame')}"
+        told += f", learnt from {plural(results['n_train_labels'], label)}"
     return score + told + (f", in {duration(sum(seconds.values()))}" if seconds else "") + "."
 
 

@@ -65,7 +65,8 @@ def crossed(nested):
 # Blocks of the configuration that only these stages read.
 READERS = {
     "encoder": ("encoder",), "decoder": ("decoder",), "temporal": ("encoder", "decoder"), "finetune": ("finetune", "nnunet"),
-    "nnunet": ("nnunet",), "evaluate": ("evaluate", "classify", "saliency"),
+    "nnunet": ("nnunet",), "evaluate": ("evaluate", "classify", "saliency", "planes"),
+    "anatomy": ("anatomy", "planes"), "planes": ("planes",),
     "video": ("video", "classify", "saliency"), "classify": ("video", "classify", "saliency"), "saliency": ("saliency",),
 }  # fmt: skip
 

@@ -57,20 +57,28 @@ def roc(label, score):
 def by_mode(rows, scores):
     """A row a mode: its AUC with the interval, and below it each draw's."""
     share = rows[0]["fraction"]
+    mine = {mode: [auc(*parts["test"]) for (name, at, _), parts in scores.items() if (name, at) == (mode, share) and "test" in parts]
+            for mode in (row["mode"] for row in rows)}  # fmt: skip
+    return dots(rows, mine, "auc")
+
+
+def dots(rows, draws, name):
+    """A row a mode: one figure with its interval, and below it that of each draw; draws: {mode: [figure, ...]}."""
 
     def draw(axes):
-        seen = [0.5]
+        seen = [0.5] if name == "auc" else []
         for place, row in enumerate(rows):
             colour, learns = look(row["mode"])
-            mean, ends = _numbers(row["auc"])
+            mean, ends = _numbers(row[name])
             axes.plot(ends, [place, place], color=colour, linewidth=1.6, linestyle="-" if learns else (0, (3, 2)))
             axes.plot(mean, place, "o", color=colour, markersize=6, markerfacecolor=colour if learns else "none", zorder=3)
-            own = [auc(*parts["test"]) for (mode, at, _), parts in scores.items() if (mode, at) == (row["mode"], share) and "test" in parts]
+            own = draws.get(row["mode"], [])
             if len(own) > 1:
                 axes.plot(own, np.full(len(own), place + 0.25), "o", color=MUTED, markersize=3, alpha=0.6, markeredgewidth=0)
             seen += [mean, *ends, *own]
-        axes.axvline(0.5, color=INK, linestyle=(0, (4, 3)), linewidth=1)
-        axes.annotate("chance", (0.5, -0.55), (3, -2), textcoords="offset points", va="top")
+        if name == "auc":
+            axes.axvline(0.5, color=INK, linestyle=(0, (4, 3)), linewidth=1)
+            axes.annotate("chance", (0.5, -0.55), (3, -2), textcoords="offset points", va="top")
         axes.set_yticks(range(len(rows)), [name_of(row["mode"]) for row in rows], color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(min(0.45, np.nanmin(seen) - 0.03), 1)
@@ -78,15 +86,17 @@ def by_mode(rows, scores):
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
 
-    said = ", ".join(f"{name_of(row['mode'])} {figure(row['auc'].get('mean'), 2)}" for row in rows)
-    return Panel(draw, f"AUC, {percent(share)} of the labels", f"AUC by mode: {said}", width=WIDTH, height=0.8 + 0.42 * len(rows))
+    said = ", ".join(f"{name_of(row['mode'])} {figure(row[name].get('mean'), 2)}" for row in rows)
+    what = METRICS[name][0]
+    caption = f"{what}, {percent(rows[0]['fraction'])} of the labels"
+    return Panel(draw, caption, f"{what} by mode: {said}", width=WIDTH, height=0.8 + 0.42 * len(rows))
 
 
 def against_share(rows, name):
     """One figure over the share of labels, a line a mode."""
     modes = list(dict.fromkeys(row["mode"] for row in rows))
     shares = sorted({row["fraction"] for row in rows})
-    gap = 100 * min(np.diff(shares)) / 6  # intervals of one share stand beside each other
+    gap = 100 * min(*np.diff(shares), shares[0]) / 6  # intervals of one share stand beside each other
 
     def draw(axes):
         for k, mode in enumerate(modes):

@@ -23,7 +23,7 @@ def section(folder, easel):
     key = video_curves.legend([row["mode"] for row in rows])
     key += [("speck", MUTED, "one draw")] if len(shares) == 1 and scores and draws > 1 else []
     blocks = [*_figures(rows, shares, scores, easel, key), *lacking]
-    blocks += _differences(found.get("differences") or [], shares)
+    blocks += differences(found.get("differences") or [], shares, "auc")
     blocks += [{"kind": "heading", "text": "All figures", "note": ""}, {"kind": "table", "table": table(rows), "strong": False}]
     text = (
         "A pretrained encoder (blue) against a random one (orange), each held still under a linear layer (rings, dashed) or trained whole "
@@ -51,13 +51,13 @@ def spread(shares):
     return [shares[k] for k in sorted({0, (len(shares) - 1) // 2, len(shares) - 1})]
 
 
-def table(rows):
+def table(rows, names=FIGURES, noun="video"):
     """Mode by share: every figure with its interval."""
     head = ["mode", {"value": "labels", "note": "share, videos"}]
-    head += [{"value": METRICS[name][0], "note": METRICS[name][1]} for name in FIGURES]
+    head += [{"value": METRICS[name][0], "note": METRICS[name][1]} for name in names]
     order = sorted(rows, key=lambda row: row["fraction"])
-    cells = [[_cell(row.get(name) or {}) for name in FIGURES] for row in order]
-    labels = [{"value": percent(row["fraction"]), "note": plural(row["labels"], "video") if "labels" in row else ""} for row in order]
+    cells = [[_cell(row.get(name) or {}) for name in names] for row in order]
+    labels = [{"value": percent(row["fraction"]), "note": plural(row["labels"], noun) if "labels" in row else ""} for row in order]
     return {"head": head, "rows": [[name_of(row["mode"]), one, *mine] for row, one, mine in zip(order, labels, cells, strict=True)]}
 
 
@@ -73,17 +73,18 @@ def verdict(entry):
     return "better" if low > 0 else "worse" if high < 0 else "inside the noise"
 
 
-def _differences(found, shares):
+def differences(found, shares, name):
+    """What pretraining brings in one figure: in words, and with several shares as a table below."""
     pairs = {}
     for one in found:
-        pairs.setdefault((one["mode"], one["against"]), {})[one["fraction"]] = one.get("auc") or {}
+        pairs.setdefault((one["mode"], one["against"]), {})[one["fraction"]] = one.get(name) or {}
     if not pairs:
         return []
     several = len(shares) > 1
     said = []
     for (mine, other), of in pairs.items():
         said.append([f"{name_of(mine)} against {name_of(other)}", _sentence(of) if several else _word(of.get(shares[0], {}))])
-    head = ["on the same videos", "by the interval alone"]
+    head = [f"on the same {'videos' if name == 'auc' else 'stills'}", "by the interval alone"]
     blocks = [{"kind": "table", "table": {"head": head, "rows": said}, "strong": False, "prose": True}]
     if several:
         head = ["share of labels", *({"value": name_of(mine), "note": f"less {name_of(other)}"} for mine, other in pairs)]
@@ -91,7 +92,7 @@ def _differences(found, shares):
         blocks.append({"kind": "table", "table": {"head": head, "rows": rows}, "strong": False})
     by_chance = round(0.05 * len(found))
     note = f"were there no difference, about {by_chance} of these {len(found)} intervals would exclude 0" if by_chance else ""
-    return [{"kind": "heading", "text": "What pretraining brings, in AUC", "note": note}, *blocks]
+    return [{"kind": "heading", "text": f"What pretraining brings, in {METRICS[name][0]}", "note": note}, *blocks]
 
 
 def _sentence(of):

@@ -1,27 +1,17 @@
 """What the classifications of a run amount to: predictions.csv, one line a video, and a table of modes with intervals over patients."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from uscl import metrics
 from uscl.data.videos import Videos
 from uscl.stages import run as stage_run
+from uscl.stages.modes import Cell
 from uscl.train.logs import write_csv, write_json
 
 DIFFERENCES = (("features", "random"), ("finetuned", "supervised"), ("finetuned", "features"))  # a pretrained mode less its counterpart
-
-
-class Cell(NamedTuple):
-    """One classifier: its mode, label fraction and draw, how many videos it learnt from, and its scores [n] of validation and test."""
-
-    mode: str
-    fraction: float
-    draw: int
-    labels: int
-    validation: np.ndarray
-    test: np.ndarray
 
 
 def margin(logits: np.ndarray) -> np.ndarray:

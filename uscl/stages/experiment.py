@@ -13,7 +13,7 @@ from uscl import report
 from uscl.config import flatten, validate
 from uscl.config.difference import Facts, refused
 from uscl.data.store import Store
-from uscl.stages import classify, decoder, encoder, evaluate, finetune, nnunet, saliency, source, video
+from uscl.stages import anatomy, classify, decoder, encoder, evaluate, finetune, nnunet, planes, saliency, source, video
 from uscl.stages import start as starts
 from uscl.stages.run import Run
 from uscl.train import hosts, lock, pages
@@ -24,6 +24,7 @@ from uscl.types import UserError
 STAGES = {
     "encoder": encoder, "decoder": decoder, "finetune": finetune, "nnunet": nnunet, "evaluate": evaluate,
     "video": video, "classify": classify, "saliency": saliency,
+    "anatomy": anatomy, "planes": planes,
 }  # fmt: skip
 LABELLED = ("finetune", "nnunet", "evaluate")  # stages that need labelled frames
 
@@ -58,6 +59,8 @@ def run(config, workdir: str) -> Path:
             evaluate.segmenting(tuple(config.stages))  # before hours of pretraining that end with nothing to evaluate
         if "classify" in config.stages:
             classify.check(config, store, mesh)
+        if "planes" in config.stages:
+            planes.check(config, store, mesh)
         if "saliency" in config.stages:
             saliency.check(config)
         first(lambda: source.save_sample(store, folder))

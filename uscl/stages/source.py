@@ -6,11 +6,12 @@ import numpy as np
 
 from uscl.data.cross import cross
 from uscl.data.loader import read_cines, read_labelled
+from uscl.data.planes import known_columns, labelled_planes
 from uscl.data.splits import fold
 from uscl.data.store import Store
 from uscl.data.videos import labelled_videos
 from uscl.data.writer import StoreWriter
-from uscl.phantom import kidney, lung
+from uscl.phantom import fetal, kidney, lung
 from uscl.train.logs import Log, write_json
 from uscl.types import UserError
 
@@ -32,17 +33,20 @@ def open_store(config, folder: Path, log: Log) -> Store:
 
 
 def strata(config, store: Store) -> dict[str, tuple]:
-    """{patient: (has labelled frames, classes of the labelled videos)} of all who have either; the same whatever the run's stages are."""
+    """{patient: (has labelled frames, classes of the labelled videos and stills)} of all who have any; the same whatever the stages are."""
     block, found = config.classify, {name: [True] for name in store.patients_of_rows(np.arange(len(store.labelled)))}
-    column = store.attributes.get(block.column, ())
+    column, everyone, told = store.attributes.get(block.column, ()), np.unique(store.cines.patient).tolist(), []
     if np.isin(column, block.negative).any():
-        everyone = np.unique(store.cines.patient).tolist()
         videos = labelled_videos(
             store, everyone, column=block.column, negative=block.negative, ignore=block.ignore, shortest=block.shortest
         )  # fmt: skip
-        for patient, label in sorted(set(zip(videos.patient.tolist(), videos.label.tolist(), strict=True))):
+        told.append(videos)
+    if known_columns(store, config.planes.column):
+        told.append(labelled_planes(store, everyone, column=config.planes.column, ignore=config.planes.ignore))
+    for labelled in told:
+        for patient, label in sorted(set(zip(labelled.patient.tolist(), labelled.label.tolist(), strict=True))):
             found.setdefault(patient, [False]).append(label)
-    return {name: tuple(told) for name, told in found.items()}
+    return {name: tuple(classes) for name, classes in found.items()}
 
 
 def _phantom(data, path: Path, log: Log) -> Path:
@@ -52,6 +56,8 @@ def _phantom(data, path: Path, log: Log) -> Path:
         split = {"split_seed": data.split_seed, "validation": data.validation, "test": data.test}
         if data.phantom == "lung":
             make_lungs(path, **whole, **split, scanners=data.scanners, log=log)
+        elif data.phantom == "fetal":
+            make_fetuses(path, **whole, **split, cines=data.cines, log=log)
         else:
             make_phantom(path, **whole, **split, labelled=data.labelled, log=log)
     return path
@@ -90,6 +96,33 @@ def make_lungs(path: Path, *, patients, frames, size, scanners="one", seed, spli
                 patient=cine["patient"], frames=cine["frames"], mm_per_pixel=cine["mm_per_pixel"], frame_ms=cine["frame_ms"],
                 source=origin, attributes=cine["attributes"], truth=cine["truth"] | {"boxes": cine["boxes"].tolist()},
             )  # fmt: skip
+
+
+def make_fetuses(path: Path, *, patients, cines, frames, size, seed, split_seed, validation, test, log: Log) -> None:
+    """Writes the fetal phantom as a store: `cines` sweeps of each patient, and a still of each standard plane that they meet.
+
+    A sweep says nothing of what it shows. A still, the middle frame of its plane's stop, has attributes "plane" and "anatomy"; that of a
+    head has its label map, with class "head", and "head_circumference_mm".
+    """
+    origin = f"fetal phantom, seed {seed}"
+    with StoreWriter(path, size=size, classes=fetal.CLASSES, origin=origin, seed=split_seed, validation=validation, test=test) as writer:
+        made = fetal.make(seed, patients=patients, cines=cines, frames=frames, size=size)
+        for cine in log.progress(made, patients * cines, "phantom"):
+            whole = {"patient": cine["patient"], "mm_per_pixel": cine["mm_per_pixel"], "frame_ms": cine["frame_ms"], "source": origin}
+            writer.add(frames=cine["frames"], truth=cine["truth"], **whole)
+            for t in stops(cine["planes"]):
+                plane = cine["planes"][t]
+                anatomy, length = fetal.ANATOMIES[fetal.COARSE[plane]], cine["truth"]["head_circumference_mm"][t]
+                about, labels = {"plane": fetal.PLANES[plane], "anatomy": anatomy}, None
+                if anatomy == "head":
+                    about["head_circumference_mm"], labels = f"{length:.2f}", cine["labels"][t][None]
+                writer.add(frames=cine["frames"][t][None], labels=labels, attributes=about, **whole)
+
+
+def stops(planes: np.ndarray) -> list[int]:
+    """The middle frame of each stretch of equal planes [T] that are not -1; of two middles the later one."""
+    edges = [0, *(np.flatnonzero(np.diff(planes)) + 1), len(planes)]
+    return [int(a + b) // 2 for a, b in zip(edges[:-1], edges[1:], strict=True) if planes[a] >= 0]
 
 
 def save_sample(store: Store, folder: Path) -> None:

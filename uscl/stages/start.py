@@ -12,19 +12,27 @@ from uscl.config import flatten
 from uscl.train import checkpoint
 from uscl.types import UserError
 
-HANDING_ON = ("encoder", "decoder", "finetune", "video")  # stages whose parts a later stage can take by name
-ENDS = ("evaluate", "classify", "saliency")  # stages that hand on what they were given
-LAST = ("video",)  # stages that hand on their last weights although they look: what they look at are labels
-CLIPS = ("video", "classify", "saliency")  # stages with the network of clips; all others have the one of frames
-ALIKE = {True: ("video.plan", "model.normalise"), False: ("model.width", "model.normalise")}  # clips?: what the two runs must share
+HANDING_ON = ("encoder", "decoder", "finetune", "video", "anatomy")  # stages whose parts a later stage can take by name
+ENDS = ("evaluate", "classify", "saliency", "planes")  # stages that hand on what they were given
+LAST = ("video", "anatomy")  # stages that hand on their last weights although they look: what they look at are labels
+KINDS = {"video": "clips", "classify": "clips", "saliency": "clips", "anatomy": "stills", "planes": "stills"}  # all others: "frames"
+ALIKE = {  # what two runs must share, by the kind of their network
+    "frames": ("model.width", "model.normalise"), "clips": ("video.plan", "model.normalise"),
+    "stills": ("anatomy.depth", "anatomy.width", "model.normalise"),
+}  # fmt: skip
+
+
+def kind_of(stage: str) -> str:
+    """What the stage's network is of: "frames", "clips" or "stills"."""
+    return KINDS.get(stage, "frames")
 
 
 def check_order(stages) -> None:
     """UserError where a stage would pass by what the one before it has learnt, because its network is of another kind."""
     trained = [name for name in stages if name in HANDING_ON]
     for before, after in zip(trained[:-1], trained[1:], strict=True):
-        if (before in CLIPS) != (after in CLIPS):
-            has, needs = ("clips", "frames") if before in CLIPS else ("frames", "clips")
+        has, needs = kind_of(before), kind_of(after)
+        if has != needs:
             raise UserError(
                 f"config.stages: found {before!r} before {after!r}; the first has a network of {has}, the second one of {needs}, "
                 "so nothing would be handed on; make them two runs"
@@ -54,12 +62,11 @@ def carried(config, *, store) -> dict[str, Any] | None:
             f"config.start: the run in {folder} kept other patients out for its test, so it may have learnt from this one's; "
             "start from a run with the same config.data.cross, config.data.fold and config.data.split_seed"
         )
-    clips, asked = _trained(kept) in CLIPS, config.stages[0] in CLIPS
-    if clips != asked:
-        has, needs = ("clips", "frames") if clips else ("frames", "clips")
+    has, needs = kind_of(_trained(kept)), kind_of(config.stages[0])
+    if has != needs:
         raise UserError(f"config.start: the run in {folder} ends with a network of {has}; config.stages begins with one of {needs}")
     mine = json.loads(config.to_json())
-    for key in ALIKE[clips]:
+    for key in ALIKE[has]:
         theirs, ours = kept.get(key), flatten(mine).get(key)
         if theirs != ours:
             raise UserError(f"config.{key}: found {ours!r}; the run in {folder}, which config.start names, has {theirs!r}")

@@ -16,7 +16,8 @@ from uscl.types import UserError
 
 ROOT = Path(__file__).parents[2]  # where configs/ and launch/ stand
 STUDIES = ("kidney", "lung")  # modules beside this one, each with load(scale) -> Study
-PRETRAINING = {"encoder": "baseline", "decoder": "baseline", "video": "lung"}  # stage: the file of configs/ that trains it alone
+# stage: the file of configs/ that trains it alone
+PRETRAINING = {"encoder": "baseline", "decoder": "baseline", "video": "lung", "anatomy": "anatomy"}
 AXES = ("experiment", "scale", "seed", "stages", "start", "finetune.label_fraction", "data.fold")  # the study sets these itself
 
 
@@ -28,6 +29,8 @@ SEEN = {  # beginnings of the keys that a stage looks at, where they are not its
     "video": ("video.", *LABELS),
     "classify": ("classify.", "evaluate.bootstrap", "video.views.", *CLIP),
     "saliency": ("saliency.", "evaluate.bootstrap"),
+    "anatomy": ("anatomy.", "planes.column", "planes.ignore"),
+    "planes": ("planes.", "evaluate.bootstrap", "anatomy.views.", "anatomy.depth", "anatomy.width"),
 }
 
 
@@ -188,7 +191,7 @@ def world(flat: Mapping[str, Any]) -> dict[str, Any]:
     """What every stage depends on: seed, model, and the data by what is in them."""
     facts = {key: value for key, value in flat.items() if key == "seed" or key.startswith("model.")}
     if flat["data.cross"]:
-        facts |= {key: flat[key] for key in ("data.cross", "data.split_seed", *LABELS)}
+        facts |= {key: flat[key] for key in ("data.cross", "data.split_seed", *LABELS, "planes.column", "planes.ignore")}
     if flat["data.store"]:
         return facts | {"store": index.read_info(Path(flat["data.store"]))["checksum"], "data.fold": flat["data.fold"]}
     return facts | {key: value for key, value in flat.items() if key.startswith("data.") and key != "data.store"}
