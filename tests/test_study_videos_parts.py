@@ -48,7 +48,7 @@ def test_settings_and_parameters_come_from_the_runs(tmp_path):
     videos = video_cells.Videos(Study(folder), scores.read(folder))
     assert video_tables.trainable(videos, ("byol", "features")) == "–" and video_tables.trainable(videos, ("supervised", "random")) == "38"
     found = {key: (theirs, mine, why) for key, theirs, mine, why in video_protocol.deviations(videos.study)}
-    assert found["video.clips"] == (32, 24, "fewer clips a step, for memory and time") and found["video.steps"][:2] == (20000, 120)
+    assert found["video.clips"] == (32, 24, "fewer clips a step, for memory and time") and found["video.steps"][:2] == (20000, 200)
     assert not {"video.method", "video.temporal", "classify.modes", "classify.column", "model.width"} & set(found)
 
 

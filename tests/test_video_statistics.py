@@ -152,3 +152,18 @@ def test_mistakes_are_told():
         values(made([0.1, 1], [0, 1, 1], "ab"), "auc")
     with pytest.raises(ValueError, match="differ in label"):
         difference(A, made(A.score, 1 - A.label, A.patient, fold=A.fold), "auc")
+
+
+def test_draws_of_one_seed_are_one_repetition():
+    once = drawn_up(4, repetitions=3)
+    thrice = made(np.repeat(once.score, 3, axis=0), once.label, once.patient.tolist(), fold=once.fold)
+    thrice.repetitions = [(seed, draw) for seed in (5, 7, 9) for draw in range(3)]
+    for name in FIGURES:
+        assert interval(thrice, name, repeats=200) == pytest.approx(interval(once, name, repeats=200), nan_ok=True)
+    alone = made(thrice.score, once.label, once.patient.tolist(), fold=once.fold)
+    alone.repetitions = [(5, draw) for draw in range(9)]  # of one seed the draws are what there is
+    unknown = made(thrice.score, once.label, once.patient.tolist(), fold=once.fold)
+    assert interval(alone, "auc", repeats=200) == interval(unknown, "auc", repeats=200)
+    uneven = made([[1, 0], [0, 1], [1, 0]], [1, 0], "ab")  # both right, both wrong; and of another seed both right
+    uneven.repetitions = [(0, 0), (0, 1), (1, 0)]
+    assert interval(uneven, "accuracy", repeats=50).mean == 0.75

@@ -120,7 +120,7 @@ def facts(videos):
         f"divided by patient; {column}",
         "the training patients' videos, with and without a label; no other patient's",
         f"{plural(len(seeds), 'seed')} ({spoken(seeds)}) of the pretraining, {plural(draws, 'draw')} of labels and first weights each, "
-        "because runs of one model differ; draws of one seed share its pretraining, so intervals show the spread of pretrainings in part",
+        "because runs of one model differ; draws of one seed share its pretraining, so intervals resample seeds",
         network if videos.setting(name, "video.plan") == "tiny" else "Darknet-53's usual widths with 3-D kernels",
         "the linear layer is fitted to its minimum, so that no rate or number of steps decides",
         "nested in one draw, spread over patients, classes in proportion: so that shares differ in nothing but their number",

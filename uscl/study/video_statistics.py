@@ -47,14 +47,14 @@ def interval(cell, figure, *, seeds="drawn", level=0.95, repeats=REPEATS, seed=0
 
         figure(w) = (1 / S) sum_s figure_s(w),        each resample: P of the P patients with replacement, w how often each was drawn
 
-    A repetition s is a seed of the run and a draw of labelled videos and first weights. As in `statistics.resampled_means`, whose draws
-    of patients these are: seeds='kept' asks about new patients and these very networks; with 'drawn' S - 1 of the S repetitions are drawn
-    as well (Rao & Wu 1988), for networks trained again. It takes repetitions as independent, but those of one seed share their pretraining.
-    Measured with pretrainings 0.05 apart (SD), draws 0.02, and 48 patients, the truth of an accuracy was held in 98 % with 3 and 5 seeds of
-    one draw, in 90 and 91 % with 2 and 3 seeds of three draws each: prefer seeds to draws.
+    A repetition is a seed of the run and a draw of labelled videos and first weights. Draws of one seed share its pretraining, so s counts
+    seeds, and figure_s is the mean over a seed's draws; with one seed alone s counts its draws. As in `statistics.resampled_means`, whose
+    draws of patients these are: seeds='kept' asks about new patients and these very networks; with 'drawn' S - 1 of the S are drawn as
+    well (Rao & Wu 1988), for networks trained again. Measured with pretrainings 0.05 apart (SD) and 48 patients, the truth of an accuracy
+    was held in 98 % with 3 and 5 seeds of one draw each.
 
-    A resample in which the figure does not exist is left out; where more than half are, low and high are nan. They are, too, where the
-    figure looks at fewer than two patients, or one repetition would have to be drawn. With few patients an interval is too narrow.
+    A resample in which the figure does not exist is left out; where more than a fifth are, low and high are nan. They are, too, where the
+    figure looks at fewer than two patients, or one alone would have to be drawn. With few patients an interval is too narrow.
 
     Returns `Interval(mean, low, high)`, the mean nan where the figure does not exist. Raises ValueError as `weighted`, for an unknown
     `seeds`, or a level outside (0, 1).
@@ -96,21 +96,30 @@ def _resampled(cells, figure, seeds, repeats, seed):
     """Figures [M] as measured, in each resample [repeats, M], and the number of patients that they look at. All cells have one test set."""
     if seeds not in ("kept", "drawn"):
         raise ValueError(f"seeds is {seeds!r}; it must be 'kept' or 'drawn'")
-    means = np.array([values(cell, figure).mean() for cell in cells])
+    groups = [_by_seed(cell) for cell in cells]
+    means = np.array([(group @ values(cell, figure)).mean() for cell, group in zip(cells, groups, strict=True)])
     *_, owner, asked = _checked(cells[0], figure)
     patients = len(np.unique(owner[asked]))
-    if patients < 2 or (seeds == "drawn" and min(len(cell.score) for cell in cells) < 2):
+    if patients < 2 or (seeds == "drawn" and min(map(len, groups)) < 2):
         return means, np.full((repeats, len(cells)), np.nan), patients
     weight = _patient_draws(len(np.unique(owner)), repeats, seed)
     drawn = []
     for place, cell in enumerate(cells):
-        each, count = weighted(cell, figure, weight), len(cell.score)
+        each, count = groups[place] @ weighted(cell, figure, weight), len(groups[place])
         if seeds == "kept":
             drawn.append(each.mean(0))
         else:
             share = _draws(count, count - 1, repeats, (seed, 1 + place)) / (count - 1)
             drawn.append((share.T * each).sum(0))
     return means, np.stack(drawn, axis=1), patients
+
+
+def _by_seed(cell):
+    """[S, repetitions]: the mean over a seed's draws; where there is one seed, or it is not known whose they are, each by itself."""
+    seeds = [seed for seed, _ in getattr(cell, "repetitions", ())]
+    known, place = np.unique(seeds, return_inverse=True)
+    group = np.eye(len(known))[place].T if len(known) > 1 else np.eye(len(cell.score))
+    return group / group.sum(1, keepdims=True)
 
 
 def _checked(cell, figure):
