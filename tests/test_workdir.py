@@ -125,6 +125,9 @@ def test_a_store_may_move_but_not_change(tmp_path, monkeypatch):
         def open(cls, path):
             return cls()
 
+        def patients(self, part):
+            return []
+
     monkeypatch.setattr(experiment, "Store", Fake)
     moved = uscl_config.default()
     moved.data.store = "/new"
