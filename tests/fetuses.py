@@ -4,14 +4,11 @@ from contextlib import contextmanager
 from unittest import mock
 
 import numpy as np
+from small_runs import make_opened, make_run
 
 from uscl import config as uscl_config
-from uscl.data.store import Store
 from uscl.data.writer import StoreWriter
 from uscl.stages import experiment, stills
-from uscl.stages.run import Run
-from uscl.train import mesh
-from uscl.train.logs import Log
 
 SIDE, FRAMES, STEPS = 32, 6, 4
 PATIENTS = {"train": 6, "validation": 3, "test": 3}
@@ -60,14 +57,4 @@ def small():
         yield
 
 
-def run(made, folder):
-    with small():
-        return experiment.run(made, folder)
-
-
-@contextmanager
-def opened(made, folder):
-    """A `Run` to hand to a stage."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with small(), Log(folder) as log:
-        yield Run(config=made, folder=folder, store=Store.open(made.data.store), mesh=mesh.make_mesh(1), log=log)
+run, opened = make_run(small), make_opened(small)

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
+import lungs
 import numpy as np
 import pytest
 
-from tests import lungs
 from uscl.data.cross import cross
 from uscl.stages import experiment, source, start
 from uscl.train.logs import Log

@@ -9,7 +9,8 @@ import jax
 import lungs
 import numpy as np
 import pytest
-from test_devices_stages import FAST, assert_agree
+from step_on import step_on
+from test_devices_stages import assert_agree
 
 from uscl import models
 from uscl.models import ClipEncoder, clip_heads, conv3d
@@ -57,15 +58,7 @@ def stage_loss(name):
 @cache
 def result(name, devices):
     here, (loss_fn, variables) = meshes.make_mesh(devices), stage_loss(name)
-
-    def objective(params, batch_stats, batch, key):
-        with smooth():
-            terms, (stats, _) = loss_fn(params, batch_stats, batch, jax.random.wrap_key_data(key))
-        return sum(terms.values()), stats
-
-    everywhere = meshes.replicated(here)
-    step = jax.jit(jax.value_and_grad(objective, has_aux=True), compiler_options=FAST, out_shardings=everywhere,
-                   in_shardings=(everywhere, everywhere, meshes.batch_sharding(here), everywhere))  # fmt: skip
+    step = step_on(here, loss_fn, smooth)
     rng = np.random.default_rng(5)
     smoothly = np.kron(rng.integers(0, 255, (N, 4, 4, 4, 1)), np.ones((1, 1, 4, 4, 1)))
     batch = {"image": smoothly.astype(np.uint8), "target": np.int32([0, 1, 1, 0, 0, 0, 1, 1])}

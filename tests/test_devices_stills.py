@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from test_devices_stages import FAST, assert_agree
+from step_on import step_on
+from test_devices_stages import assert_agree
 
 from uscl import models
 from uscl.config.anatomy import METHODS
@@ -54,15 +55,7 @@ def stage_loss(method):
 @cache
 def result(method, devices):
     here, (loss_fn, variables) = meshes.make_mesh(devices), stage_loss(method)
-
-    def objective(params, batch_stats, batch, key):
-        with smooth():
-            terms, (stats, _) = loss_fn(params, batch_stats, batch, jax.random.wrap_key_data(key))
-        return sum(terms.values()), stats
-
-    everywhere = meshes.replicated(here)
-    step = jax.jit(jax.value_and_grad(objective, has_aux=True), compiler_options=FAST, out_shardings=everywhere,
-                   in_shardings=(everywhere, everywhere, meshes.batch_sharding(here), everywhere))  # fmt: skip
+    step = step_on(here, loss_fn, smooth)
     rng, three = np.random.default_rng(5), (3,) if method == "uscl" else ()
     image = np.kron(rng.integers(0, 255, (N, *three, 8, 8, 1)), np.ones((1,) * (1 + len(three)) + (4, 4, 1)))
     batch = {

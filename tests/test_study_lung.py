@@ -3,9 +3,9 @@
 import json
 from collections import Counter
 
+import lungs
 import pytest
 
-from tests import lungs
 from uscl.study import plan, run, tasks
 from uscl.types import UserError
 

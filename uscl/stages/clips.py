@@ -13,8 +13,7 @@ from uscl.data.clips import read_clips, spaced_clips
 from uscl.data.videos import Videos, labelled_videos
 from uscl.models.darknet3d import PLANS
 from uscl.stages import run as stage_run
-from uscl.stages import views
-from uscl.train import mesh as meshes
+from uscl.stages.features import make_batched
 
 
 def make_encoder(run: stage_run.Run) -> models.ClipEncoder:
@@ -40,29 +39,17 @@ def at_the_door(image: jax.Array, kind: str) -> jax.Array:
 
 
 def make_features(run: stage_run.Run, apply: Callable[[Any, jax.Array], jax.Array]) -> Callable[..., np.ndarray]:
-    """features(variables, cines, count=1) -> float32 [n, count, D]: `apply(variables, clips)` on `count` clips spread over each video.
-
-    One shape, one compilation: the last batch is filled up. Of several processes each passes all, computes its share and gets the whole.
+    """features(variables, cines, count=1) -> float32 [n, count, D]: `apply(variables, clips)` on `count` clips spread over each video;
+    as `make_batched`.
     """
-    config, store, mesh = run.config, run.store, run.mesh
-    meshes.check_batch(mesh, config.classify.batch, key="config.classify.batch")
-    everywhere = meshes.replicated(mesh)
-
-    def seen(variables, image):
-        return apply(variables, at_the_door(views.to_float(image), config.model.normalise))
-
-    compiled = jax.jit(seen, in_shardings=(everywhere, meshes.batch_sharding(mesh)), out_shardings=everywhere)
+    config, store = run.config, run.store
+    batched = make_batched(run, apply, at_the_door, batch=config.classify.batch, key="config.classify.batch")
 
     def features(variables, cines, count: int = 1) -> np.ndarray:
         frame = spaced_clips(store, cines, frames=config.video.frames, stride=config.video.stride, count=count)
         cine, frame = np.repeat(cines, count), frame.reshape(-1, config.video.frames)
-        batch, found = config.classify.batch, []
-        variables = meshes.put_replicated(mesh, variables)
-        for start in range(0, len(cine), batch):
-            place = np.minimum(np.arange(start, start + batch), len(cine) - 1)[meshes.share(mesh, batch)]
-            image = meshes.put_batch(mesh, {"image": read_clips(store, cine[place], frame[place])["image"]})["image"]
-            found.append(np.asarray(compiled(variables, image))[: len(cine) - start])
-        return np.concatenate(found).reshape(len(cines), count, -1)
+        found = batched(variables, lambda rows: read_clips(store, cine[rows], frame[rows])["image"], len(cine))
+        return found.reshape(len(cines), count, -1)
 
     return features
 

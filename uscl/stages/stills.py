@@ -13,7 +13,7 @@ from uscl.data.planes import Planes, known_columns, labelled_planes
 from uscl.models.resnet import PLANS
 from uscl.stages import run as stage_run
 from uscl.stages import views
-from uscl.train import mesh as meshes
+from uscl.stages.features import make_batched
 
 NEIGHBOURS = 20  # that vote in a look
 
@@ -42,28 +42,11 @@ def make_view(block) -> Callable[[jax.Array, jax.Array], jax.Array]:
 def make_features(
     run: stage_run.Run, apply: Callable[[Any, jax.Array], jax.Array], *, batch: int, key: str
 ) -> Callable[[Any, np.ndarray], np.ndarray]:
-    """features(variables, cines) -> float32 [n, D]: `apply(variables, images)` on the middle frame of each cine, `batch` at a time.
-
-    One shape, one compilation: the last batch is filled up. Of several processes each passes all, computes its share and gets the whole.
-    UserError, naming the knob `key`, for a batch that does not split over the devices.
-    """
-    config, store, mesh = run.config, run.store, run.mesh
-    meshes.check_batch(mesh, batch, key=key)
-    everywhere = meshes.replicated(mesh)
-
-    def seen(variables, image):
-        return apply(variables, at_the_door(views.to_float(image), config.model.normalise))
-
-    compiled = jax.jit(seen, in_shardings=(everywhere, meshes.batch_sharding(mesh)), out_shardings=everywhere)
+    """features(variables, cines) -> float32 [n, D]: `apply(variables, images)` on the middle frame of each cine; as `make_batched`."""
+    store, batched = run.store, make_batched(run, apply, at_the_door, batch=batch, key=key)
 
     def features(variables, cines) -> np.ndarray:
-        variables, found = meshes.put_replicated(mesh, variables), []
-        for start in range(0, len(cines), batch):
-            place = np.minimum(np.arange(start, start + batch), len(cines) - 1)[meshes.share(mesh, batch)]
-            image = read_cines(store, cines[place], store.cines.frames[cines[place]] // 2)["image"]
-            image = meshes.put_batch(mesh, {"image": image})["image"]
-            found.append(np.asarray(compiled(variables, image))[: len(cines) - start])
-        return np.concatenate(found)
+        return batched(variables, lambda rows: read_cines(store, cines[rows], store.cines.frames[cines[rows]] // 2)["image"], len(cines))
 
     return features
 

@@ -8,7 +8,7 @@ import numpy as np
 from uscl.metrics.intervals import Interval
 
 REPEATS = 9999  # p is a multiple of 1 / (REPEATS + 1), so Holm can decide families of up to 250 comparisons at 0.05
-_ROUNDING = 1e-12  # of the largest score: differences below it are sums taken in another order
+ROUNDING = 1e-12  # of the largest score: differences below it are sums taken in another order
 
 
 class Difference(NamedTuple):
@@ -70,12 +70,12 @@ def resampled_means(models, patients, *, seeds="kept", repeats=REPEATS, seed=0):
     means = np.array([total.mean(0).sum() for total in totals]) / number.sum()
     if len(ids) < 2 or (seeds != "kept" and min(map(len, totals)) < 2):
         return Resampled(means, np.full((repeats, len(models)), np.nan), len(ids))
-    weight = _patient_draws(len(ids), repeats, seed)
+    weight = patient_draws(len(ids), repeats, seed)
     if seeds == "kept":
         sums = weight @ np.stack([total.mean(0) for total in totals], axis=1)
     else:
         streams = [(seed, 1 if seeds == "paired" else 1 + m) for m in range(len(totals))]
-        shares = [_draws(len(t), len(t) - 1, repeats, stream) / (len(t) - 1) for t, stream in zip(totals, streams, strict=True)]
+        shares = [draws(len(t), len(t) - 1, repeats, stream) / (len(t) - 1) for t, stream in zip(totals, streams, strict=True)]
         sums = np.stack([((share @ total) * weight).sum(1) for share, total in zip(shares, totals, strict=True)], axis=1)
     return Resampled(means, sums / (weight @ number)[:, None], len(ids))
 
@@ -113,7 +113,7 @@ def difference(model, baseline, patients, *, seeds="kept", level=0.95, repeats=R
     d = drawn[:, 0] - drawn[:, 1]
     p = float("nan")
     if not np.isnan(d).any():
-        d = np.where(np.abs(d) <= _ROUNDING * np.abs(drawn).max(), 0.0, d)
+        d = np.where(np.abs(d) <= ROUNDING * np.abs(drawn).max(), 0.0, d)
         extreme = min(np.sum(d <= 0), np.sum(d >= 0))
         p = float(min(1.0, max(2 * (1 + extreme) / (repeats + 1), 2.0 ** (1 - count))))
     return Difference(float(means[0] - means[1]), *ends(d, level), p)
@@ -178,14 +178,14 @@ def _filled(scores, patients):
     return np.where(known, scores, np.where(known, scores, 0.0).sum(0) / np.where(number > 0, number, np.nan))
 
 
-def _draws(count, times, repeats, stream):
+def draws(count, times, repeats, stream):
     """[repeats, count]: how often each of `count` things comes in `times` draws with replacement, which is multinomial."""
     return np.random.default_rng(stream).multinomial(times, np.full(count, 1 / count), size=repeats).astype(np.float64)
 
 
 @functools.lru_cache(maxsize=4)
-def _patient_draws(count, repeats, seed):
-    drawn = _draws(count, count, repeats, seed)  # a study asks for the same draws hundreds of times
+def patient_draws(count, repeats, seed):
+    drawn = draws(count, count, repeats, seed)  # a study asks for the same draws hundreds of times
     drawn.flags.writeable = False
     return drawn
 

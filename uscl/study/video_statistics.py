@@ -3,7 +3,7 @@
 import numpy as np
 
 from uscl.metrics.intervals import Interval
-from uscl.study.statistics import _ROUNDING, Difference, _draws, _patient_draws, ends
+from uscl.study.statistics import ROUNDING, Difference, draws, ends, patient_draws
 
 FIGURES = ("auc", "accuracy", "sensitivity", "specificity")
 REPEATS = 2000  # p is a multiple of 2 / (REPEATS + 1), so Holm can decide families of up to 50 comparisons at 0.05
@@ -83,7 +83,7 @@ def difference(model, baseline, figure, *, seeds="drawn", level=0.95, repeats=RE
             raise ValueError(f"model and baseline differ in {name}; they must have the same videos in the same order")
     means, drawn, patients = _resampled([model, baseline], figure, seeds, repeats, seed)
     d = drawn[:, 0] - drawn[:, 1]
-    d = np.where(np.abs(d) <= _ROUNDING * np.abs(drawn).max(1), 0.0, d)  # equal sums, taken in another order
+    d = np.where(np.abs(d) <= ROUNDING * np.abs(drawn).max(1), 0.0, d)  # equal sums, taken in another order
     low, high = _ends(d, level)
     p = float("nan")
     if not np.isnan(low):
@@ -102,14 +102,14 @@ def _resampled(cells, figure, seeds, repeats, seed):
     patients = len(np.unique(owner[asked]))
     if patients < 2 or (seeds == "drawn" and min(map(len, groups)) < 2):
         return means, np.full((repeats, len(cells)), np.nan), patients
-    weight = _patient_draws(len(np.unique(owner)), repeats, seed)
+    weight = patient_draws(len(np.unique(owner)), repeats, seed)
     drawn = []
     for place, cell in enumerate(cells):
         each, count = groups[place] @ weighted(cell, figure, weight), len(groups[place])
         if seeds == "kept":
             drawn.append(each.mean(0))
         else:
-            share = _draws(count, count - 1, repeats, (seed, 1 + place)) / (count - 1)
+            share = draws(count, count - 1, repeats, (seed, 1 + place)) / (count - 1)
             drawn.append((share.T * each).sum(0))
     return means, np.stack(drawn, axis=1), patients
 
