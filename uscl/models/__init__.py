@@ -4,6 +4,7 @@ from uscl.models.conv3d import convolve_clip
 from uscl.models.darknet3d import Classifier, ClipEncoder, Darknet3D
 from uscl.models.heads import GlobalModel, LocalModel, RegionHead
 from uscl.models.initial import initialise
+from uscl.models.pyramid import ResNetFPN, ResNetUNet
 from uscl.models.resnet import ResNet
 from uscl.models.still_heads import StillModel
 from uscl.models.transfer import parameter_count, transfer
@@ -11,5 +12,5 @@ from uscl.models.unet import Decoder, Encoder, Tail, UNet
 
 __all__ = [
     "Classifier", "ClipEncoder", "ClipModel", "Darknet3D", "Decoder", "Encoder", "GlobalModel", "LocalModel", "RegionHead", "ResNet",
-    "StillModel", "Tail", "UNet", "convolve_clip", "initialise", "parameter_count", "transfer",
+    "ResNetFPN", "ResNetUNet", "StillModel", "Tail", "UNet", "convolve_clip", "initialise", "parameter_count", "transfer",
 ]  # fmt: skip

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from uscl import metrics, models
+from uscl import metrics
 from uscl.augment import normalise
+from uscl.stages import finetune, views
 from uscl.stages import run as stage_run
-from uscl.stages import views
 from uscl.train import hosts
 from uscl.train.logs import write_json
 
@@ -76,11 +76,9 @@ def save(run: stage_run.Run, carried: dict[str, Any], regions: Regions, folder: 
 def _frames(run: stage_run.Run, carried: dict[str, Any]) -> tuple[np.ndarray, list[int], list[int]]:
     """z float32 [n, D], cine and frame of each."""
     store = run.store
-    encoder = models.Encoder(**run.model_options())
+    bottleneck = finetune.make_bottleneck(run)
     variables = {kind: carried[kind]["encoder"] for kind in ("params", "batch_stats")}
-    pool = jax.jit(
-        lambda image: encoder.apply(variables, normalise(views.to_float(image), run.config.model.normalise), train=False)[-1].mean((1, 2))
-    )
+    pool = jax.jit(lambda image: bottleneck(variables, normalise(views.to_float(image), run.config.model.normalise)))
     cines = store.cines_of(store.patients("test"))
     cines = sorted(cines.tolist(), key=lambda c: -store.length(c))[:CINES]
     z, cine, frame = [], [], []

@@ -1,5 +1,7 @@
 """Stage 3: the whole segmentation network learns from few labelled frames; the best look at the validation patients is kept."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,9 +12,11 @@ from uscl import losses, models
 from uscl.augment import finetune_pair, normalise
 from uscl.data.fractions import label_subset
 from uscl.data.loader import LabelledBatches
-from uscl.stages import predict, views
+from uscl.stages import predict, stills, views
 from uscl.stages import run as stage_run
 from uscl.train import mesh as meshes
+
+RESNETS = {"resnet_unet": models.ResNetUNet, "resnet_fpn": models.ResNetFPN}
 
 
 def make_loss(model, *, values: int, weights: dict[str, float], dice, speckle, augment, kind: str):
@@ -57,8 +61,20 @@ def classes_in(store, rows: np.ndarray) -> np.ndarray:
     return np.stack([seen[:, values].any(1) for values in store.classes.values()], axis=1)
 
 
-def make_network(run: stage_run.Run) -> models.UNet:
-    return models.UNet(classes=run.store.values, **run.model_options())
+def make_network(run: stage_run.Run) -> models.UNet | models.ResNetUNet | models.ResNetFPN:
+    """The network that `finetune.network` names; one on a ResNet has the encoder that `anatomy.depth` and `anatomy.width` describe."""
+    name, classes = run.config.finetune.network, run.store.values
+    if name == "unet":
+        return models.UNet(classes=classes, **run.model_options())
+    return RESNETS[name](classes=classes, encoder=stills.make_encoder(run))
+
+
+def make_bottleneck(run: stage_run.Run) -> Callable[[Any, jax.Array], jax.Array]:
+    """bottleneck(variables of that network's encoder, normalised images [N, H, W, C]) -> its last map's mean over the picture, [N, D]."""
+    if run.config.finetune.network == "unet":
+        encoder = models.Encoder(**run.model_options())
+        return lambda variables, image: encoder.apply(variables, image, train=False)[-1].mean((1, 2))
+    return partial(stills.make_encoder(run).apply, train=False)
 
 
 def label_maps(run: stage_run.Run, carried: dict[str, Any], rows: np.ndarray, watch=None) -> dict[str, np.ndarray]:
