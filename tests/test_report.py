@@ -146,7 +146,7 @@ def test_the_page_is_one_file_and_parses(page):
 def test_every_section_is_drawn(page):
     text = Reader(page).text
     for anchor, (title, _) in SECTIONS.items():
-        if anchor in ("classify", "planes", "saliency"):  # of runs that classify
+        if anchor in ("classify", "planes", "saliency", "heads"):  # of runs that classify, or measure heads
             continue
         assert f'id="{anchor}"' in page and title in text
     assert 'class="missing"' not in page

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from uscl.config.knobs import KNOBS
+
 ABSENT = "absent"  # in place of a value, where one side has no such key
 
 
@@ -41,8 +43,12 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str
 
 
 def refused(old: Mapping[str, Any], new: Mapping[str, Any], facts: Facts) -> list[Change]:
-    """The changes that would make another experiment of the run; [] where it may go on. Both are flat: "block.name" -> value."""
-    found = []
+    """The changes that would make another experiment of the run; [] where it may go on. Both are flat: "block.name" -> value.
+
+    A knob that is younger than the run counts as its default: that is what was done before there was a choice.
+    """
+    younger = {key: before_it_came(key, old.get("scale")) for key in new.keys() & KNOBS.keys() if key not in old}
+    found, old = [], {**old, **younger}
     for key, before, now in difference(old, new):
         rule = next((rule for matches, rule in RULES if matches(key)), None)
         why = "" if rule is None else rule(key, old, new, facts)
@@ -51,7 +57,19 @@ def refused(old: Mapping[str, Any], new: Mapping[str, Any], facts: Facts) -> lis
     return found
 
 
+def before_it_came(key: str, scale: Any) -> Any:
+    """What a run did that does not know the knob: its default, in JSON's types."""
+    knob = KNOBS[key]
+    value = knob.paper if scale == "paper" and knob.paper is not None else knob.quick
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _logging(key: str, old: Mapping[str, Any], new: Mapping[str, Any], facts: Facts) -> str | None:
+    return None
+
+
+def _permission(key: str, old: Mapping[str, Any], new: Mapping[str, Any], facts: Facts) -> str | None:
+    """What is merely allowed changes no number; where it is needed and missing, the start itself is refused."""
     return None
 
 
@@ -85,5 +103,6 @@ RULES: tuple[tuple[Callable[[str], bool], Rule], ...] = (
     (lambda key: key.startswith("log."), _logging),
     (lambda key: key == "data.store", _location),
     (lambda key: key == "start", _origin),
+    (lambda key: key == "start_elsewhere", _permission),
     (lambda key: key.endswith(".steps"), _length),
 )

@@ -13,7 +13,12 @@ KNOBS: dict[str, Knob] = {
     "scale": Knob("quick", one_of("quick", "paper"), "which column of this table the run started from"),
     "seed": Knob(0, integer(0, 2**31 - 1), "seed of initial weights, batches, augmentation and the choice of labels"),
     "stages": Knob(("encoder", "decoder", "finetune", "evaluate"), each(TEXT, at_least=1), "stages of the run, in order"),
-    "start": Knob("", TEXT, "folder of a finished run whose last stage's weights this one begins from; empty: from random weights"),
+    "start": Knob(
+        "", TEXT, "folder of a finished run whose last stage's weights begin this one, or public ResNet weights, .safetensors; '': none"
+    ),
+    "start_elsewhere": Knob(
+        False, FLAG, "start may name a run on another store, of any image size; not where that one shows this one's test patients"
+    ),
     # --- data ---
     "data.store": Knob("", TEXT, "folder made by launch/prepare.py; empty: the embedded phantom"),
     "data.phantom": Knob(
@@ -23,6 +28,7 @@ KNOBS: dict[str, Knob] = {
     "data.fold": Knob(-1, integer(-1), "fold of the store's splits.json that validates, from 0; -1: the split as it is"),
     "data.cross": Knob(0, integer(0), "cross-validate in so many parts of the patients: data.fold tests, the next validates; 0: don't"),
     "data.scanners": Knob("one", one_of("one", "many"), "phantom lungs are of one clinic's scanner, or each of another machine's"),
+    "data.lungs": Knob("two", one_of("two", "three"), "classes of phantom lungs; three: b_lines too, which classify.negative then names"),
     "data.size": Knob(96, integer(32, 2048), "side of the phantom's frames [px]", paper=192),
     "data.patients": Knob(60, integer(5), "patients of the phantom, one cine each", paper=500),
     "data.frames": Knob(40, integer(4), "frames of each phantom cine", paper=200),
@@ -41,6 +47,11 @@ KNOBS: dict[str, Knob] = {
         True, FLAG, "hand BatchNorm statistics from stage to stage; False starts them anew as Chaitanya's code does"
     ),
     # --- fine-tuning ---
+    "finetune.network": Knob(
+        "unet",
+        one_of("unet", "resnet_unet", "resnet_fpn"),
+        "network that segments: Chaitanya's U-Net, or a U-Net or FPN on the ResNet of anatomy.depth and anatomy.width",
+    ),
     "finetune.steps": Knob(160, integer(1), "optimiser steps", paper=10001),
     "finetune.batch": Knob(16, integer(1), "labelled frames a step", paper=20),
     "finetune.label_fraction": Knob(1.0, number(0, 1, above=True), "share of the training patients' labelled frames that is used"),
@@ -93,6 +104,8 @@ KNOBS: dict[str, Knob] = {
     "evaluate.bootstrap": Knob(2000, integer(100), "resamplings of the patients behind each interval"),
     "evaluate.tolerance": Knob(2.0, number(0), "distance between two borders that counts as none, for surface Dice [mm]"),
     "evaluate.batch": Knob(16, integer(1), "images predicted at once"),
+    "evaluate.circumference": Knob("", TEXT, "class measured by the ellipse through its outline [mm], 'head' say; empty: none"),
+    "evaluate.circumference_column": Knob("head_circumference_mm", TEXT, "column of attributes.csv that tells the same length [mm]"),
     "log.every": Knob(10, integer(1), "steps between two lines of metrics.jsonl", paper=50),
     "log.save_every": Knob(100, integer(1), "steps between two checkpoints", paper=500),
     "log.keep": Knob(2, integer(1), "newest checkpoints kept"),

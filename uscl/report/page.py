@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from uscl.report import curves, overlays, pairs, plan, planes, saliency, scores, tables, tissue, videos
+from uscl.report import curves, heads, overlays, pairs, plan, planes, saliency, scores, tables, tissue, videos
 from uscl.report.figures import Easel, css
 from uscl.report.folder import Folder, Missing
 
@@ -18,6 +18,7 @@ SECTIONS = {
     "saliency": ("Occlusion", saliency.section),
     "classes": ("By class", scores.section),
     "cases": ("Best, median, worst", overlays.cases),
+    "heads": ("Circumference", heads.section),
     "nakagami": ("Nakagami parameters", tissue.section),
     "pairs": ("Pairs", pairs.weights),
     "plan": ("Plan", plan.section),
@@ -29,8 +30,10 @@ SECTIONS = {
 IMAGES = ("encoder", "decoder", "finetune", "nnunet", "evaluate")  # stages that work on single images; a run that names none has these
 OF_STAGES = {
     "classify": ("classify",), "planes": ("planes",), "saliency": ("saliency",), "classes": IMAGES, "cases": IMAGES, "nakagami": IMAGES,
-    "pairs": ("encoder", "decoder"), "plan": ("nnunet",), "embedding": ("finetune",),
+    "pairs": ("encoder", "decoder", "anatomy"), "plan": ("nnunet",), "embedding": ("finetune",),
+    "heads": ("evaluate",),
 }  # fmt: skip
+ASKED = {"heads": "circumference"}  # sections of what a knob of the block `evaluate` asks for; without it they are left out
 
 
 def draw(workdir):
@@ -46,6 +49,8 @@ def draw(workdir):
     stages = folder.config.get("stages") or IMAGES
     for anchor, (title, make) in SECTIONS.items():
         if anchor in OF_STAGES and not set(stages) & set(OF_STAGES[anchor]):
+            continue
+        if anchor in ASKED and not (folder.config.get("evaluate") or {}).get(ASKED[anchor]):
             continue
         try:
             content = make(folder, easel)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from uscl import metrics
-from uscl.stages import embedding, finetune, nnunet, regions
+from uscl.stages import embedding, finetune, heads, nnunet, regions
 from uscl.stages import run as stage_run
 from uscl.stages.certainty import Certainty
 from uscl.train import hosts
@@ -32,13 +32,15 @@ def measure(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, mm: fl
     }
 
 
-def summarise(cases: list[dict[str, Any]], classes: list[str], *, bootstrap: int, seed: int) -> dict[str, Any]:
+def summarise(
+    cases: list[dict[str, Any]], classes: list[str], *, measures: tuple[str, ...] = MEASURES, bootstrap: int, seed: int
+) -> dict[str, Any]:
     """{measure: {"mean", "ci95", "per_class": {name: {"mean", "ci95"}}}}: a class's mean over images, the mean over classes above it.
 
     The mean of an image over its classes is what the patients' bootstrap resamples; a class that has nothing to measure there is left out.
     """
     summary = {}
-    for name in MEASURES:
+    for name in measures:
         per_class, table = {}, []
         for label in classes:
             mine = [case for case in cases if case["class"] == label]
@@ -71,6 +73,12 @@ def segmenting(stages: tuple[str, ...]):
     return SEGMENTING[names[-1]]
 
 
+def check(config, store) -> None:
+    """Raises UserError for what the evaluation could not do: before hours of pretraining that end with nothing to evaluate."""
+    segmenting(tuple(config.stages))
+    heads.check(config, store)
+
+
 def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | None:
     config, store, folder = run.config, run.store, run.folder / "evaluate"
     stage = segmenting(tuple(config.stages))
@@ -84,6 +92,9 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
         tissues.see(part)
 
     maps = stage.label_maps(run, carried, rows, watch)
+    head, column = config.evaluate.circumference, config.evaluate.circumference_column
+    found = heads.look(maps, store, name=head, column=column) if head else None
+    of_heads = heads.measures(found) if found else {}
     cases = [
         {"patient": patients[i], "cine": int(maps["cine"][i]), "frame": int(maps["frame"][i]), "class": name}
         | measure(
@@ -93,15 +104,18 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
             float(maps["mm"][i]),
             tolerance=config.evaluate.tolerance,
         )
+        | ({key: float(values[i]) for key, values in of_heads.items()} if name == head else {})
         for i in range(len(rows))
         for name, values in store.classes.items()
     ]
     classes = list(store.classes)
     if hosts.primary():
         with open(folder / "cases.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, ["patient", "cine", "frame", "class", *MEASURES])
+            writer = csv.DictWriter(file, ["patient", "cine", "frame", "class", *MEASURES, *of_heads])
             writer.writeheader()
             writer.writerows(cases)
+        if found:
+            heads.save(found, maps, folder / "heads.csv", patients=patients)
         np.savez_compressed(
             folder / "cases.npz",
             image=maps["image"][..., 0], truth=maps["label"], prediction=maps["prediction"], patient=np.array(patients),
@@ -116,6 +130,7 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
         certainty.save(folder)
     if "encoder" in carried["params"]:  # the contrastive models' encoder; the report says that there is none
         embedding.save(run, carried, tissues, folder)
+    resampled = {"bootstrap": config.evaluate.bootstrap, "seed": config.seed}
     results = {
         "experiment": config.experiment,
         "scale": config.scale,
@@ -123,9 +138,11 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | 
         "n_test": len(rows),
         "n_test_patients": len(set(patients)),
         "n_train_labels": len(stage.labelled_rows(run)),
-        "metrics": summarise(cases, classes, bootstrap=config.evaluate.bootstrap, seed=config.seed),
+        "metrics": summarise(cases, classes, **resampled) | summarise(cases, [head], measures=tuple(of_heads), **resampled),
     }
     write_json(run.folder / "results.json", results)
     dsc = results["metrics"]["dsc"]
     run.log.info(f"test: mean DSC {dsc['mean']:.3f} on {results['n_test_patients']} patients, {len(rows)} images")
+    if found:
+        run.log.info(heads.told(found, column))
     return carried

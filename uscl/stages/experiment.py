@@ -15,6 +15,7 @@ from uscl.config.difference import Facts, refused
 from uscl.data.store import Store
 from uscl.stages import anatomy, classify, decoder, encoder, evaluate, finetune, nnunet, planes, saliency, source, video
 from uscl.stages import start as starts
+from uscl.stages.kinds import check_order
 from uscl.stages.run import Run
 from uscl.train import hosts, lock, pages
 from uscl.train import mesh as meshes
@@ -40,7 +41,7 @@ def run(config, workdir: str) -> Path:
     for name in config.stages:
         if name not in STAGES:
             raise UserError(f"config.stages: found {name!r}; allowed are {', '.join(STAGES)}")
-    starts.check_order(config.stages)
+    check_order(config)
     folder = Path(workdir)
     pages.keep()
     meshes.enable_compilation_cache()
@@ -52,11 +53,11 @@ def run(config, workdir: str) -> Path:
         store = first(lambda: source.open_store(config, folder, log))
         hosts.wait_for(config.data.store or folder / "data")
         store = store or source.open_store(config, folder, log)
-        mesh, carried = meshes.make_mesh(), starts.carried(config, store=store)
+        mesh, carried = meshes.make_mesh(), starts.carried(config, store=store, tell=log.info)
         first(lambda: keep_data(folder, store, start=config.start))
         source.check_labels(store, [name for name in config.stages if name in LABELLED])
         if "evaluate" in config.stages:
-            evaluate.segmenting(tuple(config.stages))  # before hours of pretraining that end with nothing to evaluate
+            evaluate.check(config, store)
         if "classify" in config.stages:
             classify.check(config, store, mesh)
         if "planes" in config.stages:
