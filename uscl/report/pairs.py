@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
+from scipy.sparse.csgraph import connected_components
 
 from uscl.report.figures import INK, MUTED, SERIES, Panel
 from uscl.report.folder import Missing
@@ -10,33 +11,66 @@ from uscl.report.folder import Missing
 MAP = "cividis"  # even to the eye, and the same to colour-blind ones
 POSITION = ListedColormap(colormaps[MAP](np.linspace(0.25, 1, 256)))  # without its darkest part, which a dark page swallows
 COLOURED = len(SERIES)  # cines with a colour of their own
+LEAST = 0.04  # of a matrix's side, for a name beside it
 
 
 def weights(folder, easel):
+    config = folder.config
+    planes = "anatomy" in (config.get("stages") or ())
+    how = config.get("anatomy") or {}
+    if planes and how.get("method") == "uscl":
+        return {"text": "USCL attracts the two frames mixed from one cine, and repels those of all other cines.", "blocks": []}
     blocks, lacking = [], []
-    for stage in ("encoder", "decoder"):
+    for stage in ("anatomy",) if planes else ("encoder", "decoder"):
         try:
             found = folder.arrays(f"{stage}/pairs.npz", "weights", "positive", "negative", "cine", "frame")
         except Missing as error:
             lacking.append({"kind": "missing", "text": str(error)})
             continue
-        order = np.lexsort((found["frame"], found["cine"]))
-        names = {"weights": "temporal weights", "positive": "attracts", "negative": "repels"}
+        order, part, called = np.lexsort((found["frame"], found["cine"])), found["cine"], None
+        if planes:
+            order, part, called = parted(found["weights"], found["cine"], found["frame"])
+        names = {"weights": "resemblance" if planes else "temporal weights", "positive": "attracts", "negative": "repels"}
         blocks.append({"kind": "heading", "text": stage, "note": f"{len(order)} frames of {len(np.unique(found['cine']))} cines"})
         if "negative_last" in found:  # a curriculum admits a cine's own frames by and by
             names |= {"negative": "repels at the first step", "negative_last": "repels at the last step"}
-        panels = [_matrix(found[key], found["cine"], order, name) for key, name in names.items()]
+        panels = [_matrix(found[key], part, order, name, called) for key, name in names.items()]
         blocks.append(easel.block(f"pairs-{stage}", panels, columns=3 if len(panels) == 3 else 2))
     if not blocks:
         raise Missing("; ".join(block["text"] for block in lacking))
-    return {
-        "text": "Rows are anchors, sorted by cine and time; lines part the cines. A training step attracts and repels by the second "
-        "and third matrix, in which all first views stand before all second views.",
-        "blocks": blocks + lacking,
-    }
+    rows = "stills that show the same together, the others, then sweeps by cine and time" if planes else "sorted by cine and time"
+    text = (
+        f"Rows are anchors, {rows}; lines part {'them' if planes else 'the cines'}. A training step attracts and repels by the second "
+        "and third matrix, in which all first views stand before all second views."
+    )
+    return {"text": text + (_known(how.get("ratio", 1)) if planes else ""), "blocks": blocks + lacking}
 
 
-def _matrix(matrix, cine, order, name):
+def _known(ratio):
+    """How many labels the matrices know, as far as they do not know them all."""
+    if ratio == 1:
+        return ""
+    kept = f"each label is known with a probability of {ratio:g}" if ratio else "no label is known"
+    return f" Here, as anew in every step, {kept}; a still without one attracts its own other view alone."
+
+
+def parted(weights, cine, frame):
+    """Order [N] of the rows of a batch of stills and sweeps, the part [N] each belongs to, and {part: what it is called}.
+
+    First come frames of several cines that attract each other, directly or by others between them, the largest such part first; then the
+    cines with a single frame; then the other cines. Within a part rows go by cine and time.
+    """
+    group = connected_components(weights > 0, directed=False)[1]
+    size, frames = np.bincount(group)[group], (cine[:, None] == cine).sum(1)
+    several = ((group[:, None] == group) & (cine[:, None] != cine)).any(1)
+    alone, n = ~several & (frames == 1), len(cine)
+    part = np.where(several, group, np.where(alone, n, n + 1 + cine))
+    called = {int(p): f"{size[k]} alike" if several[k] else "alone" if alone[k] else f"cine {cine[k]}" for k, p in enumerate(part)}
+    return np.lexsort((frame, cine, part, np.where(several, -size, 0))), part, called
+
+
+def _matrix(matrix, cine, order, name, called=None):
+    """A matrix with its rows in `order`, parted where `cine` changes; called: {part: its name} in place of the cines' numbers."""
     tiles = max(1, len(matrix) // len(order))  # views are tiled view by view
     everything = np.concatenate([order + view * len(order) for view in range(tiles)])
     if len(everything) != len(matrix):
@@ -50,8 +84,12 @@ def _matrix(matrix, cine, order, name):
             axes.hlines(borders, -0.5, len(matrix) - 0.5, color="white", linewidth=0.5, alpha=0.7)
             axes.vlines(borders, -0.5, len(matrix) - 0.5, color="white", linewidth=0.5, alpha=0.7)
             starts = np.concatenate([[-0.5], borders, [len(matrix) - 0.5]])
-            axes.set_yticks((starts[1:] + starts[:-1]) / 2, cines[(starts[:-1] + 0.5).astype(int)])
-            axes.set_ylabel("cine")
+            shown = cines[(starts[:-1] + 0.5).astype(int)]
+            if called:  # by texts, of which those of thin parts would lie over each other
+                thick = np.diff(starts) > LEAST * len(matrix)
+                shown = [called[part] if room else "" for part, room in zip(shown.tolist(), thick, strict=True)]
+            axes.set_yticks((starts[1:] + starts[:-1]) / 2, shown)
+            axes.set_ylabel("" if called else "cine")
         axes.set_xticks([])
         axes.tick_params(length=0)
         for side in axes.spines.values():

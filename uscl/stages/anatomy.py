@@ -10,7 +10,7 @@ import optax
 
 from uscl import augment, losses, models
 from uscl.anatomy import anatomy_weights, keep_labels, union
-from uscl.data.planes import CineTriples, PlaneBatches
+from uscl.data.planes import CineTriples, PlaneBatches, known_columns
 from uscl.metrics.embedding import spread
 from uscl.stages import clips, stills, views
 from uscl.stages import run as stage_run
@@ -95,7 +95,9 @@ def make_batches(run: stage_run.Run) -> PlaneBatches | CineTriples:
     """The batches of the training patients that the method draws."""
     block = run.config.anatomy
     meshes.check_batch(run.mesh, block.batch, key="config.anatomy.batch")
-    how = {"batch": block.batch, "share": block.share, "column": block.column, "ignore": block.ignore, "seed": run.config.seed}
+    column = block.coarse if block.level == "coarse" else block.column
+    share = block.share if block.ratio or known_columns(run.store, column) else 0.0  # SimCLR can do without planes
+    how = {"batch": block.batch, "share": share, "column": column, "ignore": block.ignore, "seed": run.config.seed}
     if block.method == "uscl":
         batches = CineTriples(run.store, run.store.patients("train"), **how)
     else:
@@ -117,7 +119,9 @@ def run(run: stage_run.Run, carried: dict[str, Any] | None, train=stage_run.trai
         loss_fn = make_mixed_loss(model, view, config.model.normalise, **how)
     else:
         rule = Rule(**block.near)
-        save_pairs(run, "anatomy", rule, batches.batch(0))
+        first = batches.batch(0)
+        known = keep_labels(jax.random.key(config.seed), first["label"], ratio=block.ratio)
+        save_pairs(run, "anatomy", rule, first | {"label": known})
         loss_fn = make_loss(model, view, config.model.normalise, rule, **how)
     course = clips.looked_at(stage_run.course_of(run, "anatomy"), block.look_every)
     decay = optax.add_decayed_weights(block.weight_decay)
