@@ -4,7 +4,7 @@
 
 Quick scale runs on phantom fetuses. A store of stills with a plane in attributes.csv takes their place by one override:
     --config.data.store=STORE                     made by launch/prepare.py; anatomy.column, planes.column say where the plane is told
-    --config.anatomy.column=anatomy               coarse labels: all views of one anatomy attract
+    --config.anatomy.level=coarse                 coarse labels, of column anatomy.coarse: all views of one anatomy attract
     --config.anatomy.ratio=0.3                    keep a label with this probability; 0 is SimCLR
     --config.anatomy.near.kind=binary             frames near in time attract as well
     --config.anatomy.method=uscl                  USCL: mixed frames, each cine an item

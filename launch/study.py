@@ -5,6 +5,8 @@ GPUs the experiments run side by side, one each; on a CPU in processes on cores 
 
     python launch/study.py ... --list > lines.txt      one command a line for a job array; stderr says which lines wait for which
     python launch/study.py ...                         once they have ended: collects, and draws the report
+
+--weights=FILE adds the rows that begin from a public ResNet's weights, a .safetensors file of yours; nothing is downloaded.
 """
 
 import sys
@@ -16,13 +18,14 @@ from uscl import config as uscl_config
 from uscl.command import OVERRIDE, run_command
 from uscl.types import UserError
 
-STUDY = flags.DEFINE_string("study", "kidney", "kidney or lung")
+STUDY = flags.DEFINE_string("study", "kidney", "kidney, lung, anatomy or heads")
 SCALE = flags.DEFINE_string("scale", "quick", "quick: the embedded phantom, an hour on two cores; paper: the papers' protocol")
 WORKDIR = flags.DEFINE_string("workdir", "", "where the study lives; empty: runs/study_NAME")
 DEVICES = flags.DEFINE_list("devices", None, "GPUs to use, by number; all by default")
 JOBS = flags.DEFINE_integer("jobs", 0, "on a CPU: processes side by side, each on cores of its own; 0: a core each", lower_bound=0)
 ONLY = flags.DEFINE_list("only", [], "experiments to run, by the names that uscl/study/NAME.py gives them; all by default")
 SEEDS = flags.DEFINE_list("seeds", [], "seeds to run; the study's own by default. The same folder takes more of them later")
+WEIGHTS = flags.DEFINE_string("weights", "", "a .safetensors file with a public ResNet's weights, for the rows that begin from it")
 LIST = flags.DEFINE_boolean("list", False, "print the commands of all runs, one a line, and run nothing")
 OVERRIDES: list[str] = []
 
@@ -30,7 +33,8 @@ OVERRIDES: list[str] = []
 def main(_):
     from uscl.study import plan, run
 
-    study = plan.only(plan.override(plan.load(STUDY.value, SCALE.value), overrides(SCALE.value)), ONLY.value, seeds())
+    study = plan.override(plan.load(STUDY.value, SCALE.value), overrides(SCALE.value))
+    study = plan.only(plan.with_weights(study, WEIGHTS.value) if WEIGHTS.value else study, ONLY.value, seeds())
     folder = WORKDIR.value or f"runs/study_{STUDY.value}"
     if LIST.value:
         lines, notes = run.commands(study, folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from uscl.config import flatten
-from uscl.study import plan, run, tasks
+from uscl.study import keys, plan, run, tasks
 from uscl.study.plan import Experiment, Study
 from uscl.types import UserError
 
@@ -54,7 +54,7 @@ def test_a_rule_that_another_takes_the_place_of_does_not_count():
 
 
 def test_a_store_counts_by_its_checksum(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan.index, "read_info", lambda path: {"checksum": Path(path).read_text()})
+    monkeypatch.setattr(keys.index, "read_info", lambda path: {"checksum": Path(path).read_text()})
     for name, checksum in (("one", "a"), ("moved", "a"), ("other", "b")):
         (tmp_path / name).write_text(checksum)
     one, moved, other = (plan.pretraining_key(config({"data.store": str(tmp_path / n)})) for n in ("one", "moved", "other"))

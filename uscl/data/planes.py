@@ -1,6 +1,7 @@
 """Stills whose plane is known, and batches of them among frames of sweeps: what anatomy-aware pretraining draws from a store.
 
-A still is a cine whose attributes name a plane; it has one frame, as a rule. A sweep is any other cine: nobody said what it shows.
+A still is a cine whose attributes name a plane; it has one frame, as a rule. A sweep is any other cine, however short: nobody said what it
+shows. Of stills whose plane is unknown frames=1 draws as many as of sweeps.
 """
 
 from typing import NamedTuple
@@ -78,7 +79,8 @@ class _Drawn:
         self.left_out = len(rest) - len(self.ids[1])
         for asked, ids, kind in zip(self.counts, self.ids, ("stills with a plane", f"sweeps of {shortest} frames or more"), strict=True):
             if asked > len(ids):
-                how = "lower batch, or change share"
+                shorter = kind.startswith("sweeps") and asked <= len(rest) and shortest > 1
+                how = f"{self.left_out} are shorter: lower frames" if shorter else "lower batch, or change share"
                 raise UserError(f"batch: by share and frames it asks for {asked} {kind}, the patients have {len(ids)}; {how}")
 
     def cines(self, step):

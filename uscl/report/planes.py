@@ -58,9 +58,10 @@ def told(config):
         return []
     if not how.get("ratio") or (how.get("method") == "uscl" and not how.get("label_weight")):
         return ["The pretraining was told no label."]
+    column = how.get("coarse") if how.get("level") == "coarse" else how.get("column")
     share = "all training stills" if how["ratio"] == 1 else f"{percent(how['ratio'])} of the training stills, drawn anew each time"
     return [
-        f"The pretraining was told {how.get('column')!r} of {share}: few labels are those of the classification alone, "
+        f"The pretraining was told {column!r} of {share}: few labels are those of the classification alone, "
         "and a comparison with training from random weights is one of more labels as well. anatomy.ratio=0 is told none."
     ]
 

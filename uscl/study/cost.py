@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from uscl.stages.kinds import NETWORK, kind_of
 from uscl.study.tasks import Task, read
 
 
@@ -17,17 +18,25 @@ def updates(task: Task, stage: str) -> tuple[int, int]:
         return block.epochs * block.iterations, -(-block.epochs // block.validate_every)
     if "steps" not in block:
         return 0, 0
-    if stage == "classify":
+    if stage in ("classify", "planes"):
         trained = len(block.fractions) * block.draws * len({"supervised", "finetuned"} & set(block.modes))
         return trained * block.steps, trained * -(-block.steps // block.look_every)
-    return block.steps, -(-block.steps // block.validate_every) if "validate_every" in block else 0
+    every = next((block[key] for key in ("validate_every", "look_every") if key in block), 0)
+    return block.steps, -(-block.steps // every) if every else 0
+
+
+def form(task: Task, stage: str) -> str:
+    """What the stage's times are kept under: its name, and of a ResNet also how deep and wide it is."""
+    if kind_of(stage, {NETWORK: task.config.finetune.network}) != "stills":
+        return stage
+    return f"{stage} of ResNet-{task.config.anatomy.depth}, {task.config.anatomy.width} wide"
 
 
 class Cost:
     """Seconds a task takes on one seat.
 
-    measured: {stage: {"first", "update", "look"}} as `measure` tells it; folder: the study's, whose ended runs correct it. Where neither
-    knows a stage the task counts 0, and `complete` is False.
+    measured: {`form` of a stage: {"first", "update", "look"}} as `measure` tells it; folder: the study's, whose ended runs correct it.
+    Where neither knows a stage the task counts 0, and `complete` is False.
     """
 
     def __init__(self, measured: Mapping[str, Mapping[str, float]], folder: Path):
@@ -39,7 +48,7 @@ class Cost:
         seconds = read(self.folder / task.name / "timing.json")
         for stage in task.stages:
             if stage in seconds:
-                self._ended.setdefault((stage, updates(task, stage)), []).append(float(seconds[stage]))
+                self._ended.setdefault((form(task, stage), updates(task, stage)), []).append(float(seconds[stage]))
 
     def of(self, task: Task) -> float:
         """Seconds: the median of what the same stages took, else first + updates x update + looks x look; and start and report."""
@@ -47,13 +56,13 @@ class Cost:
         return around + sum(self._stage(task, stage) for stage in task.stages)
 
     def _stage(self, task: Task, stage: str) -> float:
-        counts = updates(task, stage)
-        if (stage, counts) in self._ended:
-            return statistics.median(self._ended[stage, counts])
-        if stage not in self.measured:
+        counts, name = updates(task, stage), form(task, stage)
+        if (name, counts) in self._ended:
+            return statistics.median(self._ended[name, counts])
+        if name not in self.measured:
             self.complete = False
             return 0.0
-        mine = self.measured[stage]
+        mine = self.measured[name]
         return mine["first"] + counts[0] * mine.get("update", 0.0) + counts[1] * mine.get("look", 0.0)
 
     def together(self, tasks: Sequence[Task], seats: int) -> float:

@@ -17,7 +17,7 @@ UPDATES, SECONDS = 3, 4.0  # at least so many updates, and more within so much t
 
 def main(folder: Path, began: float) -> None:
     from uscl import report
-    from uscl.stages import experiment, replay, source
+    from uscl.stages import experiment, replay, source, start
     from uscl.stages.run import Run
     from uscl.train import mesh as meshes
     from uscl.train import pages
@@ -30,7 +30,7 @@ def main(folder: Path, began: float) -> None:
     with Log(folder) as log:
         run = Run(config=config, folder=folder, store=source.open_store(config, folder, log), mesh=meshes.make_mesh(), log=log)
         told["start"] = {"first": time.time() - began}
-        carried = None
+        carried = start.carried(config, store=run.store)
         for stage in config.stages:
             at, mine = time.monotonic(), {"update": 0.0, "look": 0.0, "spent": 0.0}
             options = {} if stage in ("evaluate", "saliency") else {"train": partial(few_updates, mine=mine)}

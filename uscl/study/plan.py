@@ -1,8 +1,6 @@
 """A study as data: experiments as differences from a file in `configs/`, and what follows: jobs, and the pretrainings they share."""
 
-import hashlib
 import importlib
-import json
 import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,27 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from uscl import config as uscl_config
-from uscl.data import index
+from uscl.study.keys import PRETRAINING, chain, pretraining_key
 from uscl.types import UserError
 
 ROOT = Path(__file__).parents[2]  # where configs/ and launch/ stand
-STUDIES = ("kidney", "lung")  # modules beside this one, each with load(scale) -> Study
-# stage: the file of configs/ that trains it alone
-PRETRAINING = {"encoder": "baseline", "decoder": "baseline", "video": "lung", "anatomy": "anatomy"}
+STUDIES = ("kidney", "lung", "anatomy", "heads")  # modules beside this one, each with load(scale) -> Study
 AXES = ("experiment", "scale", "seed", "stages", "start", "finetune.label_fraction", "data.fold")  # the study sets these itself
-
-
-LABELS = tuple(f"classify.{name}" for name in ("column", "negative", "ignore", "shortest"))  # which videos have which
-CLIP = ("video.plan", "video.frames", "video.stride")
-SEEN = {  # beginnings of the keys that a stage looks at, where they are not its own block alone
-    "nnunet": ("nnunet.", "finetune.speckle.", "finetune.label_fraction"),
-    "evaluate": ("evaluate.", "finetune.speckle.dynamic"),
-    "video": ("video.", *LABELS),
-    "classify": ("classify.", "evaluate.bootstrap", "video.views.", *CLIP),
-    "saliency": ("saliency.", "evaluate.bootstrap"),
-    "anatomy": ("anatomy.", "planes.column", "planes.ignore"),
-    "planes": ("planes.", "evaluate.bootstrap", "anatomy.views.", "anatomy.depth", "anatomy.width"),
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +36,8 @@ class Study:
     """Experiments x label fractions x seeds, and where base["data.cross"] asks for a cross-validation x its folds.
 
     fractions: {table: shares of the labels}. base: {key: value} that all experiments share. scores: what the runs write, "cases" of
-    segmentations or "videos" told apart; runs of the second kind go through their label fractions themselves, so one share stands for all.
+    segmentations, or "videos" or "planes" told apart; runs of these kinds go through their label fractions themselves, so one share stands
+    for all. public: experiments that `with_weights` adds, which begin from a file of public weights.
     """
 
     name: str
@@ -63,6 +47,7 @@ class Study:
     fractions: Mapping[str, tuple[float, ...]]
     base: Mapping[str, Any]
     scores: str = "cases"
+    public: tuple[Experiment, ...] = ()
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -94,6 +79,17 @@ def load(name: str, scale: str = "quick") -> Study:
     if scale not in uscl_config.SCALES:
         raise UserError(f"--scale: found {scale!r}; allowed are {', '.join(uscl_config.SCALES)}")
     return importlib.import_module(f"uscl.study.{name}").load(scale)
+
+
+def with_weights(study: Study, file: str) -> Study:
+    """The study with the rows that begin from this file of public weights; UserError where it has none, or there is no such file."""
+    if not study.public:
+        raise UserError(f"--weights: the study {study.name!r} has no row that begins from public weights; leave it out")
+    if not Path(file).is_file():
+        raise UserError(f"--weights: found {file!r}; there is no such file; allowed is a .safetensors file of a public ResNet")
+    start = {"start": str(Path(file).resolve())}
+    rows = tuple(replace(experiment, changes={**experiment.changes, **start}) for experiment in study.public)
+    return replace(study, experiments=(*study.experiments, *rows))
 
 
 def override(study: Study, changes: Mapping[str, Any]) -> Study:
@@ -167,42 +163,3 @@ def file_values(name: str, scale: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; a study runs from a clone of the repository, where configs/ stands beside uscl/")
     return uscl_config.flatten(runpy.run_path(str(path))["get_config"](scale))
-
-
-def pretraining_key(config: Any) -> str | None:
-    """Hash of exactly what determines the weights the pretraining stages end with; None without any.
-
-    Seed, data, model, and of each stage its own block with the pair rule that holds in it: the stage's own or the temporal one. A store
-    counts by its checksum, wherever it lies. Nothing of fine-tuning, evaluation or logging counts.
-    """
-    return chain(config, [stage for stage in config.stages if stage in PRETRAINING])
-
-
-def chain(config: Any, stages) -> str | None:
-    """Each stage's hash holds that of the stages before it, so equal beginnings have equal hashes."""
-    mark, flat = None, uscl_config.flatten(config)
-    for stage in stages:
-        facts = [mark, stage, world(flat) if mark is None else None, relevant(flat, stage)]
-        mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    return mark
-
-
-def world(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """What every stage depends on: seed, model, and the data by what is in them."""
-    facts = {key: value for key, value in flat.items() if key == "seed" or key.startswith("model.")}
-    if flat["data.cross"]:
-        facts |= {key: flat[key] for key in ("data.cross", "data.split_seed", *LABELS, "planes.column", "planes.ignore")}
-    if flat["data.store"]:
-        return facts | {"store": index.read_info(Path(flat["data.store"]))["checksum"], "data.fold": flat["data.fold"]}
-    return facts | {key: value for key, value in flat.items() if key.startswith("data.") and key != "data.store"}
-
-
-def relevant(flat: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """What of the configuration the stage looks at, by key; the keys of the temporal rule stand where it takes the place of the stage's."""
-    facts = {key: value for key, value in flat.items() if key.startswith(SEEN.get(stage, (f"{stage}.",)))}
-    if stage in PRETRAINING and stage in flat["temporal.stages"]:
-        own = f"{stage}.pairs."
-        facts = {key: value for key, value in facts.items() if not key.startswith(own)}
-        facts |= {f"{own}{key.removeprefix('temporal.')}": value for key, value in flat.items() if key.startswith("temporal.")}
-        facts.pop(f"{own}stages")
-    return facts

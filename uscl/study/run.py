@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from uscl import config as uscl_config
-from uscl.study import crew, results, videos
-from uscl.study.cost import Cost, Ticker, spoken
+from uscl.study import crew, results, stills, videos
+from uscl.study.cost import Cost, Ticker, form, spoken
 from uscl.study.plan import Study, jobs
 from uscl.study.tasks import Task, command, done, placed, read, tasks
 from uscl.train import lock
 from uscl.types import UserError
 
-SCORES = {"cases": results, "videos": videos}  # what the runs write: the room that reads it
+SCORES = {"cases": results, "videos": videos, "planes": stills}  # what the runs write: the room that reads it
 
 
 def run(
@@ -133,10 +133,10 @@ def summary(study: Study, cells, todo: Mapping[str, Task], ended: set[str]) -> s
 
 
 def measured(folder: Path, todo: Mapping[str, Task], seat: crew.Seat, scale: str, tell) -> Mapping:
-    """{stage: seconds} of a few updates of each stage that the study has; measured once, kept in measured.json."""
+    """{form of a stage: seconds} of a few updates of each that the study has; measured once, kept in measured.json."""
     path = folder / "measured.json"
     known = dict(read(path))
-    wanted = {stage: task for task in reversed(todo.values()) for stage in task.stages if stage not in known}
+    wanted = {name: task for task in reversed(todo.values()) for stage in task.stages if (name := form(task, stage)) not in known}
     while wanted:
         task = wanted[next(iter(wanted))]
         whole = [todo[name] for name in chain(todo, task)]
@@ -148,14 +148,15 @@ def measured(folder: Path, todo: Mapping[str, Task], seat: crew.Seat, scale: str
                 config.update_from_flattened_dict(
                     {key: value for key, value in uscl_config.flatten(one.config).items() if key.startswith(f"{one.stages[0]}.")}
                 )
-            config.stages, config.start = stages, ""
-            config.classify.fractions = config.classify.fractions[-1:]  # the others are as long
+            config.stages, config.start = stages, whole[0].config.start
+            for block in (config.classify, config.planes):
+                block.fractions = block.fractions[-1:]  # the others are as long
         place = folder / "logs" / "measure"
         place.mkdir(parents=True, exist_ok=True)
         (place / "config.json").write_text(config.to_json())
         once(measure_command(place), seat, folder / "logs" / "measure.txt", "the measurement")
-        known = {**read(place / "measured.json"), **known}
-        wanted = {stage: task for stage, task in wanted.items() if stage not in known}
+        known = {**{form(task, stage): told for stage, told in read(place / "measured.json").items()}, **known}
+        wanted = {name: task for name, task in wanted.items() if name not in known}
         path.write_text(json.dumps(known, indent=1) + "\n")
     return known
 

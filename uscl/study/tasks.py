@@ -9,11 +9,13 @@ from typing import Any
 
 from uscl import config as uscl_config
 from uscl.config.difference import Facts, refused
-from uscl.study.plan import PRETRAINING, ROOT, Job, Study, axes, chain, file_values, make_config, relevant, world
+from uscl.study.keys import PRETRAINING, chain, relevant, world
+from uscl.study.plan import ROOT, Job, Study, axes, file_values, make_config
 from uscl.types import UserError
 
 WRITTEN = {  # what a stage that trains nothing to go on from writes last
     "evaluate": "evaluate/cases.csv", "classify": "classify/table.json", "saliency": "saliency/localisation.json",
+    "planes": "planes/table.json",
 }  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def placed(task: Task, folder: Path) -> Any:
     """The task's configuration in a study's folder: the store and the weights it begins from have their paths."""
     config = task.config.copy_and_resolve_references()
     config.data.store = config.data.store or str(folder / "data")
-    config.start = str(folder / task.after) if task.after else ""
+    config.start = str(folder / task.after) if task.after else config.start  # or a file of public weights
     return config.lock()
 
 

@@ -1,13 +1,13 @@
 """How well videos are told apart, over repetitions and folds, and how sure that is for other patients and networks. NumPy, float64."""
 
+from functools import partial
+
 import numpy as np
 
-from uscl.metrics.intervals import Interval
-from uscl.study.statistics import ROUNDING, Difference, draws, ends, patient_draws
+from uscl.study import repetitions
 
 FIGURES = ("auc", "accuracy", "sensitivity", "specificity")
-REPEATS = 2000  # p is a multiple of 2 / (REPEATS + 1), so Holm can decide families of up to 50 comparisons at 0.05
-_DEFINED = 0.8  # share of the resamples a figure must exist in for an interval
+REPEATS = repetitions.REPEATS
 
 
 def weighted(cell, figure, weight):
@@ -37,89 +37,16 @@ def weighted(cell, figure, weight):
     return _ratio(right @ weight[:, of].T, weight[:, of] @ videos.sum(0))
 
 
-def values(cell, figure):
-    """The figure of each repetition as measured, every patient once: float64 [S]. Arguments and errors as `weighted`."""
-    return weighted(cell, figure, np.ones((1, len(np.unique(cell.patient)))))[:, 0]
+def patients(cell, figure):
+    """How many the figure looks at: those with positive videos for the sensitivity; those of folds that hold a pair for the AUC."""
+    *_, owner, asked = _checked(cell, figure)
+    return len(np.unique(owner[asked]))
 
 
-def interval(cell, figure, *, seeds="drawn", level=0.95, repeats=REPEATS, seed=0):
-    """Mean over repetitions with its percentile interval.
-
-        figure(w) = (1 / S) sum_s figure_s(w),        each resample: P of the P patients with replacement, w how often each was drawn
-
-    A repetition is a seed of the run and a draw of labelled videos and first weights. Draws of one seed share its pretraining, so s counts
-    seeds, and figure_s is the mean over a seed's draws; with one seed alone s counts its draws. As in `statistics.resampled_means`, whose
-    draws of patients these are: seeds='kept' asks about new patients and these very networks; with 'drawn' S - 1 of the S are drawn as
-    well (Rao & Wu 1988), for networks trained again. Measured with pretrainings 0.05 apart (SD) and 48 patients, the truth of an accuracy
-    was held in 98 % with 3 and 5 seeds of one draw each.
-
-    A resample in which the figure does not exist is left out; where more than a fifth are, low and high are nan. They are, too, where the
-    figure looks at fewer than two patients, or one alone would have to be drawn. With few patients an interval is too narrow.
-
-    Returns `Interval(mean, low, high)`, the mean nan where the figure does not exist. Raises ValueError as `weighted`, for an unknown
-    `seeds`, or a level outside (0, 1).
-
-    Known values: one repetition, 'kept', accuracy: `uscl.metrics.bootstrap_patients` of [called right]. Perfect order: AUC (1, 1, 1).
-    """
-    means, drawn, _ = _resampled([cell], figure, seeds, repeats, seed)
-    return Interval(float(means[0]), *_ends(drawn[:, 0], level))
-
-
-def difference(model, baseline, figure, *, seeds="drawn", level=0.95, repeats=REPEATS, seed=0):
-    """Figure of model minus that of baseline on the same videos, with interval and p.
-
-        d_b = model - baseline in resample b        p = min(1, max(2 (1 + min(#{d_b <= 0}, #{d_b >= 0})) / (B + 1), 2^(1 - P)))
-
-    The formula of `statistics.difference`; B counts the resamples in which the figure exists, P the patients the figure looks at (those
-    with positive videos for the sensitivity; those of folds that hold a pair for the AUC). Patients are the same for both, repetitions
-    ('drawn') each model's own. The rest as `interval`. Returns `Difference(mean, low, high, p)`, p not yet corrected for other comparisons.
-    Raises ValueError as `interval`, and where the two have not the same videos in one order.
-
-    Known values: model = baseline, one repetition each: (0, 0, 0, 1). Model right and baseline wrong throughout, 40 patients, accuracy:
-    (1, 1, 1, 2 / (repeats + 1)); 3 patients: p = 1/4.
-    """
-    for name in ("cine", "patient", "label", "fold"):
-        if not np.array_equal(getattr(model, name), getattr(baseline, name)):
-            raise ValueError(f"model and baseline differ in {name}; they must have the same videos in the same order")
-    means, drawn, patients = _resampled([model, baseline], figure, seeds, repeats, seed)
-    d = drawn[:, 0] - drawn[:, 1]
-    d = np.where(np.abs(d) <= ROUNDING * np.abs(drawn).max(1), 0.0, d)  # equal sums, taken in another order
-    low, high = _ends(d, level)
-    p = float("nan")
-    if not np.isnan(low):
-        extreme = min(np.sum(d <= 0), np.sum(d >= 0))  # nan is neither
-        p = float(min(1.0, max(2 * (1 + extreme) / (np.sum(~np.isnan(d)) + 1), 2.0 ** (1 - patients))))
-    return Difference(float(means[0] - means[1]), low, high, p)
-
-
-def _resampled(cells, figure, seeds, repeats, seed):
-    """Figures [M] as measured, in each resample [repeats, M], and the number of patients that they look at. All cells have one test set."""
-    if seeds not in ("kept", "drawn"):
-        raise ValueError(f"seeds is {seeds!r}; it must be 'kept' or 'drawn'")
-    groups = [_by_seed(cell) for cell in cells]
-    means = np.array([(group @ values(cell, figure)).mean() for cell, group in zip(cells, groups, strict=True)])
-    *_, owner, asked = _checked(cells[0], figure)
-    patients = len(np.unique(owner[asked]))
-    if patients < 2 or (seeds == "drawn" and min(map(len, groups)) < 2):
-        return means, np.full((repeats, len(cells)), np.nan), patients
-    weight = patient_draws(len(np.unique(owner)), repeats, seed)
-    drawn = []
-    for place, cell in enumerate(cells):
-        each, count = groups[place] @ weighted(cell, figure, weight), len(groups[place])
-        if seeds == "kept":
-            drawn.append(each.mean(0))
-        else:
-            share = draws(count, count - 1, repeats, (seed, 1 + place)) / (count - 1)
-            drawn.append((share.T * each).sum(0))
-    return means, np.stack(drawn, axis=1), patients
-
-
-def _by_seed(cell):
-    """[S, repetitions]: the mean over a seed's draws; where there is one seed, or it is not known whose they are, each by itself."""
-    seeds = [seed for seed, _ in getattr(cell, "repetitions", ())]
-    known, place = np.unique(seeds, return_inverse=True)
-    group = np.eye(len(known))[place].T if len(known) > 1 else np.eye(len(cell.score))
-    return group / group.sum(1, keepdims=True)
+KIND = repetitions.Kind(weighted, patients)
+values, interval, difference, contrast = (
+    partial(function, kind=KIND) for function in (repetitions.values, repetitions.interval, repetitions.difference, repetitions.contrast)
+)
 
 
 def _checked(cell, figure):
@@ -153,12 +80,6 @@ def _auc(score, label, owner, fold, weight):
         above, below = one[positive][:, None], one[negative]
         won.append(summed(together * ((above > below) + (above == below) / 2)))
     return _ratio(np.stack(won), summed(together.astype(np.float64)))
-
-
-def _ends(drawn, level):
-    known = drawn[~np.isnan(drawn)]
-    found = ends(known if len(known) else np.array([np.nan]), level)
-    return found if len(known) >= _DEFINED * len(drawn) else (float("nan"), float("nan"))
 
 
 def _ratio(part, whole):

@@ -1,19 +1,17 @@
 """The scores of a lung study's runs, one a video: the cells of its tables, how well saliency meets boxes, and results.csv of both."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from uscl.metrics import youden_threshold
-from uscl.study import video_statistics
-from uscl.study.results import cells as planned
+from uscl.study import classified, video_statistics
 from uscl.study.tasks import read as read_json
 from uscl.types import UserError
 
-RESULTS = ("experiment", "table", "row", "mode", "fraction", "labels", "seed", "draw", "figure", "value")
+STAGE = "classify"
 
 
 class Cell(NamedTuple):
@@ -45,29 +43,13 @@ def read(folder: Path | str) -> list[Cell]:
     A repetition one of whose folds has not ended is left out; `missing` tells which. Raises UserError where the folder holds no study,
     a file has no such columns or values, or repetitions have different test videos.
     """
-    cells = []
-    for name, (table, row, seeds) in _ended(Path(folder)).items():
-        found: dict[tuple[str, float], dict[tuple[int, int], list]] = {}
-        for seed, places in seeds.items():
-            parts = [(fold, place, _tested(place)) for fold, place in places]
-            for mode, fraction, draw in parts[0][2]:
-                if all((mode, fraction, draw) in part for _, _, part in parts):
-                    whole = [(fold, place, part[mode, fraction, draw]) for fold, place, part in parts]
-                    found.setdefault((mode, fraction), {})[seed, draw] = whole
-        modes = list(dict.fromkeys(mode for mode, _ in found))
-        for mode, fraction in sorted(found, key=lambda at: modes.index(at[0])):
-            cells.append(_cell((name, table, row, mode, fraction), found[mode, fraction]))
-    return cells
+    found = classified.read(folder, STAGE, _tested, ("score", "called"))
+    return [Cell(*one.head, one.labels, one.repetitions, **one.each, **one.whole) for one in found]
 
 
 def missing(folder: Path | str) -> list[str]:
     """'EXPERIMENT, seed S, fold F: FOLDER has no scores' for each run of the plan that has not ended; no fold without cross-validation."""
-    folder, told = Path(folder), []
-    for run in planned(folder):
-        if not _scored(folder / run["folder"]):
-            fold = f", fold {run['fold']}" if run.get("fold", -1) >= 0 else ""
-            told.append(f"{run['experiment']}, seed {run['seed']}{fold}: {folder / run['folder']} has no scores")
-    return told
+    return classified.missing(folder, STAGE)
 
 
 def saliency(folder: Path | str) -> dict[tuple[str, str], tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
@@ -82,64 +64,20 @@ def saliency(folder: Path | str) -> dict[tuple[str, str], tuple[dict[str, np.nda
 def write(folder: Path | str) -> Path:
     """Writes results.csv: one line a repetition and figure of every cell, and the means over videos of how well its maps meet boxes."""
     folder = Path(folder)
-    cells, lines = read(folder), []
-    for cell in cells:
-        for figure in video_statistics.FIGURES:
-            found = video_statistics.values(cell, figure)
-            lines += [(*cell[:6], *at, figure, value) for at, value in zip(cell.repetitions, found, strict=True)]
+    cells = read(folder)
+    lines = classified.lines(cells, video_statistics.FIGURES, video_statistics.values)
     last = {(cell.experiment, cell.mode): cell for cell in cells}  # at the last share, whose networks are mapped
     for key, (seeds, measures, *_) in _mapped(folder).items():
         for name, scores in measures.items():
             means = [np.mean(one[~np.isnan(one)]) if (~np.isnan(one)).any() else np.nan for one in scores]
             lines += [(*last[key][:6], seed, 0, name, mean) for seed, mean in zip(seeds, means, strict=True) if key in last]
-    path = folder / "results.csv"
-    partial = path.with_name(".results.csv.partial")
-    with open(partial, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(RESULTS)
-        writer.writerows([*line[:-1], "" if np.isnan(line[-1]) else float(line[-1])] for line in lines)
-    os.replace(partial, path)
-    return path
-
-
-def _scored(place: Path) -> bool:
-    """results.json is written after the predictions, so where it stands they are whole."""
-    return bool(read_json(place / "results.json")) and (place / "classify" / "predictions.csv").is_file()
-
-
-def _ended(folder: Path) -> dict[str, tuple[str, str, dict[int, list[tuple[int, Path]]]]]:
-    """{experiment: (table, row, {seed: [(fold, folder of the run)]})}, the seeds of which all folds have ended."""
-    found: dict[str, tuple[str, str, dict]] = {}
-    for run in planned(folder):
-        seeds = found.setdefault(run["experiment"], (run["table"], run["row"], {}))[2]
-        seeds.setdefault(run["seed"], []).append((run.get("fold", -1), folder / run["folder"]))
-    return {
-        name: (table, row, {seed: sorted(folds) for seed, folds in seeds.items() if all(_scored(place) for _, place in folds)})
-        for name, (table, row, seeds) in found.items()
-    }
-
-
-def _cell(head: tuple[str, str, str, str, float], found: dict[tuple[int, int], list[tuple[int, Path, dict]]]) -> Cell:
-    """One cell of {(seed, draw): [(fold, folder of the run, what its classifier says)]}."""
-    first: list[np.ndarray] | None = None
-    score, called, labels = [], [], []
-    for (seed, _), parts in found.items():
-        whole = {key: np.concatenate([part[key] for *_, part in parts]) for key in ("score", "called", "label", "patient", "cine")}
-        fold = np.repeat([fold for fold, *_ in parts], [len(part["cine"]) for *_, part in parts])
-        mine = [whole["label"], whole["patient"], whole["cine"], fold]
-        first = first or mine
-        if not all(map(np.array_equal, first, mine)):
-            raise UserError(f"{parts[0][1]}: seed {seed} of {head[0]!r} has other test videos than seed {next(iter(found))[0]}")
-        score.append(whole["score"])
-        called.append(whole["called"])
-        labels += [part["labels"] for *_, part in parts]
-    return Cell(*head, round(sum(labels) / len(labels)), list(found), np.stack(score), np.stack(called), *first)
+    return classified.write(folder, lines)
 
 
 def _tested(place: Path) -> dict[tuple[str, float, int], dict[str, Any]]:
     """{(mode, fraction, draw): {"labels", and arrays [n] of the test videos in the order of cines}}, as classify/ of a run has them."""
-    path, parts = place / "classify" / "predictions.csv", {}
-    labels = {(row["mode"], row["fraction"]): row["labels"] for row in read_json(place / "classify" / "table.json").get("rows", ())}
+    path, parts = place / STAGE / "predictions.csv", {}
+    labels = {(row["mode"], row["fraction"]): row["labels"] for row in read_json(place / STAGE / "table.json").get("rows", ())}
     try:
         with open(path, newline="") as file:
             for line in csv.DictReader(file):
@@ -165,7 +103,7 @@ def _judged(validation: list[tuple], test: list[tuple]) -> dict[str, np.ndarray]
 def _mapped(folder: Path) -> dict[tuple[str, str], tuple[list[int], dict[str, np.ndarray], np.ndarray, np.ndarray]]:
     """`saliency`, with the seeds before the measures."""
     found = {}
-    for name, (_, _, seeds) in _ended(folder).items():
+    for name, (_, _, seeds) in classified.ended(folder, STAGE).items():
         modes: dict[str, dict[int, dict]] = {}
         for seed, places in seeds.items():
             files = [place / "saliency" / "videos.csv" for _, place in places]
