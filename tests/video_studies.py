@@ -98,21 +98,30 @@ def write_run(folder, name, seed, fold, folds, patients, boxes=True):
 
 def write_study(folder, *, names=tuple(EXPERIMENTS), folds=1, patients=PATIENTS, boxes=True, planned=tuple(EXPERIMENTS)):
     """A study's folder whose plan has the experiments `planned`, and of whose runs those of `names` have ended."""
+
+    def run(place, name, seed, fold):
+        write_run(place, name, seed, fold, folds, patients, boxes)
+
+    base = {"classify.fractions": SHARES, "classify.draws": DRAWS}
+    chosen = {name: EXPERIMENTS[name] for name in planned}
+    plan = {"name": "lung", "scores": "videos", "base": base, "tables": {"modes": [1.0], "temporal": [1.0]}}
+    return write_plan(folder, chosen, run, names, seeds=SEEDS, folds=folds, config="lung", plan=plan)
+
+
+def write_plan(folder, experiments, run, names, *, seeds, folds, config, plan):
+    """study.json of {name: (table, row, changes)}; run(folder, name, seed, fold) writes each run of those in `names`."""
     folder.mkdir(parents=True, exist_ok=True)
     runs = []
-    for name in planned:
-        table, row, _ = EXPERIMENTS[name]
-        for seed in SEEDS:
+    for name, (table, row, _) in experiments.items():
+        for seed in seeds:
             for fold in range(folds) if folds > 1 else (-1,):
                 place = f"runs/{name}/seed{seed}" + (f"/fold{fold}" if folds > 1 else "")
                 runs.append({"experiment": name, "table": table, "row": row, "fraction": 1.0, "seed": seed, "fold": fold,
                              "folder": place, "pretraining": None})  # fmt: skip
                 if name in names:
-                    write_run(folder / place, name, seed, fold, folds, patients, boxes)
+                    run(folder / place, name, seed, fold)
     keys = "name", "table", "row", "config", "changes"
-    experiments = [dict(zip(keys, (n, t, r, "lung", c), strict=True)) for n, (t, r, c) in EXPERIMENTS.items() if n in planned]
-    plan = {"name": "lung", "scale": "quick", "seeds": SEEDS, "scores": "videos", "fractions": [1.0],
-            "base": {"classify.fractions": SHARES, "classify.draws": DRAWS},
-            "tables": {"modes": [1.0], "temporal": [1.0]}, "experiments": experiments, "runs": runs}  # fmt: skip
-    (folder / "study.json").write_text(json.dumps(plan))
+    rows = [dict(zip(keys, (name, table, row, config, changes), strict=True)) for name, (table, row, changes) in experiments.items()]
+    whole = {"scale": "quick", "seeds": seeds, "fractions": [1.0], **plan, "experiments": rows, "runs": runs}
+    (folder / "study.json").write_text(json.dumps(whole))
     return folder

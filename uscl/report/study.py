@@ -12,7 +12,9 @@ from uscl.report import (
     study_maps,
     study_measures,
     study_page,
+    study_planes,
     study_protocol,
+    study_rows,
     study_tables,
     study_videos,
 )
@@ -22,6 +24,7 @@ from uscl.report.study_folder import Study
 from uscl.study import papers, results
 
 MODELS = ("baseline", "scratch", "nnunet", "speckle", "temporal")  # configs of which one experiment each is looked at closely
+OTHERS = {"videos": study_videos.draw, "planes": study_planes.draw}  # kinds of study whose pages are their own
 
 
 def draw(folder):
@@ -32,8 +35,10 @@ def draw(folder):
     Raises UserError where `folder` is no study.
     """
     study = Study(folder)
-    if study.plan.get("scores") == "videos":
-        return study_videos.draw(folder)
+    if study.plan.get("scores") in OTHERS:
+        return OTHERS[study.plan["scores"]](folder)
+    if not set(study.plan["tables"]) & set(study_layout.TITLES):
+        return study_rows.draw(study)
     scores = study_tables.Scores(results.read(study.path))
     easel = Easel(None)  # no second form of the figures: drawing them twice is most of the time
     tables = study_layout.tables(study, scores)
@@ -62,17 +67,12 @@ def draw(folder):
 
 def shown(study):
     """{label: run}: a few models, evaluated at one share of labels and one seed, so that their pictures can stand side by side."""
-    chosen = {}
+    first = []
     for config in MODELS:
         names = [name for name, entry in study.experiments.items() if entry["config"] == config and study.chosen(name)]
         names.sort(key=lambda name: (bool(study.experiments[name].get("changes")), list(study.experiments).index(name)))
-        if names:
-            chosen[names[0]] = {(run.fraction, run.seed): run for run in study.chosen(names[0])}
-    if not chosen:
-        return {}
-    places = {place for runs in chosen.values() for place in runs}
-    best = max(places, key=lambda place: (sum(place in runs for runs in chosen.values()), -place[0], -place[1]))  # where most stand
-    return {study.label(name): runs[best] for name, runs in chosen.items() if best in runs}
+        first += names[:1]
+    return study.side_by_side(first)
 
 
 def _table(table):

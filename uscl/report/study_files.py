@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from uscl.report.study_tables import MARKS, NOT_RUN, legend
+from uscl.report.study_tables import MARKS, legend
 from uscl.report.tables import figure
 
 
@@ -26,7 +26,7 @@ def as_csv(table):
         for column, cell in zip(table.columns, cells, strict=True):
             d = cell.difference or (None,) * 4
             numbers = [cell.mean, cell.low, cell.high, cell.seeds if cell.known else None, *d, cell.corrected]
-            word = cell.verdict.word if cell.verdict else ("" if cell.known else NOT_RUN)
+            word = cell.verdict.word if cell.verdict else ("" if cell.known else cell.lacking)
             told = ["" if v is None or v != v else v for v in numbers]
             writer.writerow([*labels, column, *told, word, "" if cell.paper is None else cell.paper])
     return text.getvalue()
@@ -43,7 +43,7 @@ def as_markdown(table):
 def _plain(cell, digits):
     theirs = "" if cell.paper is None else f"paper {cell.paper:.{digits}f}"
     if not cell.known:
-        return f"{NOT_RUN}; {theirs}" if theirs else NOT_RUN
+        return f"{cell.lacking}; {theirs}" if theirs else cell.lacking
     told = figure(cell.mean) + (f" ({figure(cell.low)} to {figure(cell.high)})" if cell.low == cell.low else "")
     told += f" {MARKS[cell.verdict.word]}" if cell.verdict else ""
     return f"{told}; {theirs}" if theirs else told

@@ -81,6 +81,15 @@ class Study:
     def label(self, experiment):
         return str(self.experiments[experiment].get("row") or experiment)
 
+    def side_by_side(self, experiments):
+        """{label: run} of these experiments at one share of labels and one seed: where most are evaluated, the smallest of those."""
+        chosen = {name: {(run.fraction, run.seed): run for run in self.chosen(name)} for name in experiments}
+        places = {place for runs in chosen.values() for place in runs}
+        if not places:
+            return {}
+        best = max(places, key=lambda place: (sum(place in runs for runs in chosen.values()), -place[0], -place[1]))
+        return {self.label(name): runs[best] for name, runs in chosen.items() if best in runs}
+
     def json(self, name):
         """[content] of a JSON file in each folder that has it, pretrainings last."""
         found = []

@@ -9,14 +9,14 @@ from uscl.report.tables import figure
 from uscl.study import statistics
 
 MARKS = {"better": "\N{BLACK UP-POINTING TRIANGLE}", "worse": "\N{BLACK DOWN-POINTING TRIANGLE}", "inside the noise": "\N{ALMOST EQUAL TO}"}
-LOWER_IS_BETTER = ("delta_snr", "hd95_mm")
-NOT_RUN = "not yet run"
+LOWER_IS_BETTER = ("delta_snr", "hd95_mm", "hc_error_mm", "hc_missed", "hc_table_error_mm")
+NOT_RUN, UNKNOWN = "not yet run", "unknown"
 REPEATS = 4999
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table. `mean` is nan where nothing was run; `verdict` is None in a baseline's own row."""
+    """One place of a table. `mean` is nan where nothing was run, or what was has no such figure; `verdict` is None in a baseline's row."""
 
     mean: float = float("nan")
     low: float = float("nan")
@@ -30,6 +30,11 @@ class Cell:
     @property
     def known(self):
         return self.mean == self.mean
+
+    @property
+    def lacking(self):
+        """What stands in the place of a mean that is nan."""
+        return UNKNOWN if self.seeds else NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def page(table):
 def _shown(cell, digits):
     theirs = Markup("paper {}").format(figure(cell.paper, digits)) if cell.paper is not None else ""
     if not cell.known:
-        return {"value": Markup('<span style="color: var(--muted); font-size: 12px">{}</span>').format(NOT_RUN), "note": theirs}
+        return {"value": Markup('<span style="color: var(--muted); font-size: 12px">{}</span>').format(cell.lacking), "note": theirs}
     lines = [Markup("{} to {}").format(figure(cell.low), figure(cell.high))] if cell.low == cell.low else []
     if cell.verdict:
         colour = {"better": "--blue", "worse": "--vermillion"}.get(cell.verdict.word, "--muted")

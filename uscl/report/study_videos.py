@@ -1,6 +1,16 @@
 """A video study's folder as one page: `draw(folder)` writes report.html and tables/ from what its runs left, however many have ended."""
 
-from uscl.report import study_files, study_page, study_protocol, study_tables, video_findings, video_protocol, video_shares, video_tables
+from uscl.report import (
+    study_files,
+    study_page,
+    study_parts,
+    study_protocol,
+    study_tables,
+    video_findings,
+    video_protocol,
+    video_shares,
+    video_tables,
+)
 from uscl.report.figures import Easel
 from uscl.report.folder import Missing
 from uscl.report.saliency import MEASURES
@@ -10,8 +20,6 @@ from uscl.report.tables import plural
 from uscl.report.video_cells import Videos
 from uscl.study import papers_lung
 from uscl.study import videos as scores
-
-HEAD = {"value": "model", "note": "mode"}
 
 
 def draw(folder):
@@ -47,19 +55,19 @@ def _modes(tables):
         raise Missing("the plan has no experiment outside the table temporal")
     notes = [f"The paper's figures, all its labels: {papers_lung.CLASSIFIED.source}.", *papers_lung.CLASSIFIED.notes]
     notes += [f"{METRICS[key][0]}: {METRICS[key][3]}." for key in ("sensitivity", "specificity", "auc")]
-    return _section(tables["modes"], notes)
+    return study_parts.section(tables["modes"], notes)
 
 
 def _shares(videos, tables):
     if "shares" not in tables:
         raise Missing("the plan has no experiment outside the table temporal")
-    return _section(tables["shares"], heads=_heads(videos))
+    return study_parts.section(tables["shares"], heads=study_parts.heads(videos))
 
 
 def _temporal(videos, tables):
     if "temporal" not in tables:
         raise Missing("the plan has no experiment in the table temporal")
-    return _section(tables["temporal"], heads=_heads(videos))
+    return study_parts.section(tables["temporal"], heads=study_parts.heads(videos))
 
 
 def _saliency(tables, mapped):
@@ -69,39 +77,19 @@ def _saliency(tables, mapped):
         raise Missing("no video has a box, so nothing says how well the maps meet the disease")
     most = max(len(cine) for _, _, cine in mapped.values())
     notes = [f"Of {plural(most, 'positive test video')} at the largest share of labels, each seed's first draw; frames with boxes."]
-    made = _section(tables["saliency"], notes + [f"{name}: {what}." for name, what in MEASURES.values() if what])
+    made = study_parts.section(tables["saliency"], notes + [f"{name}: {what}." for name, what in MEASURES.values() if what])
     rows = [
-        [_named(labels), *(_less(cell.difference) for cell in cells)]
+        [study_parts.named(labels), *(_less(cell.difference) for cell in cells)]
         for labels, cells in tables["saliency"].rows if any(cell.difference for cell in cells)
     ]  # fmt: skip
     if rows:
         made["blocks"].append({"kind": "heading", "text": "Less the random features' maps", "note": "not corrected for the many measures"})
-        made["blocks"].append({"kind": "table", "table": {"head": [HEAD, *tables["saliency"].columns], "rows": rows}, "strong": False})
+        made["blocks"].append(
+            {"kind": "table", "table": {"head": [study_parts.HEAD, *tables["saliency"].columns], "rows": rows}, "strong": False}
+        )
     return made
 
 
 def _less(d):
     ends = f"{study_tables.signed(d.low)} to {study_tables.signed(d.high)}" if d and d.low == d.low else ""
     return {"value": study_tables.signed(d.mean), "note": ends} if d else "–"
-
-
-def _heads(videos):
-    """A column's head: the share, and how many labelled videos that is."""
-    found = {share: videos.labels(share) for share in videos.shares()}
-    return [plural(labels, "video") if labels is not None else "" for labels in found.values()]
-
-
-def _section(table, notes=(), heads=()):
-    """A table with its model and mode in one cell, so that a narrow window still shows whose figures stand there."""
-    shown = study_tables.page(table)
-    more = shown["head"][2 : len(table.labels)]
-    under = [{"value": name, "note": note} for name, note in zip(table.columns, heads, strict=True)] if heads else list(table.columns)
-    rows = [[_named(labels), *row[2:]] for (labels, _), row in zip(table.rows, shown["rows"], strict=True)]
-    links = ", ".join(f"tables/{table.key}.{ending}" for ending in ("csv", "md", "tex"))
-    text = study_tables.legend(table) if table.family else f"Mean with its 95 % interval, over patients and repetitions. {table.note}"
-    blocks = [{"kind": "table", "table": {"head": [HEAD, *more, *under], "rows": rows}, "strong": False}]
-    return {"text": text, "blocks": blocks, "notes": [*notes, f"Also as {links}."]}
-
-
-def _named(labels):
-    return {"value": labels[0], "note": labels[1]}

@@ -2,13 +2,13 @@
 
 from uscl.report.study_findings import answer
 from uscl.report.study_folder import percent
-from uscl.report.study_tables import NOT_RUN, REPEATS, signed
+from uscl.report.study_sentences import at_shares, bound, families, sentence, tested
+from uscl.report.study_tables import NOT_RUN, signed
 from uscl.report.tables import plural
-from uscl.report.video_tables import TITLES, largest
+from uscl.report.video_tables import TITLES
 from uscl.study import papers_lung
 
 FEW = 2  # shares of the labels that count as the smallest
-ALPHA = 0.05
 
 
 def findings(videos, tables):
@@ -18,7 +18,7 @@ def findings(videos, tables):
     features, finetuned = (_of_mode(videos, tables, mode) for mode in ("features", "finetuned"))
     found = [
         ("Do frozen features pretrained on clips beat random ones with few labels?", _pretraining(features, shares, few)),
-        ("Does fine-tuning beat the fully supervised network?", _pretraining(finetuned, shares, few, more=largest(videos))),
+        ("Does fine-tuning beat the fully supervised network?", _pretraining(finetuned, shares, few, more=videos.largest())),
         ("What does pretraining without temporal augmentation cost?", temporal(videos, tables)),
         ("Do the maps of trained networks meet the boxes better than those of random ones?", maps(videos, tables)),
     ]
@@ -42,10 +42,8 @@ def _pretraining(rows, shares, few, *, more=None):
     told, words = [], []
     asked = [*few, *([more] if more is not None and more not in few else [])]
     for name, cells in rows.items():
-        at = {share: cell for share, cell in zip(shares, cells, strict=True) if cell.verdict}
-        words += [at[share].verdict.word for share in few if share in at]
-        parts = [f"at {percent(share)} {sentence(at[share]) if share in at else NOT_RUN}" for share in asked]
-        told.append(f"{name} {'; '.join(parts)}.")
+        words += [cell.verdict.word for share, cell in zip(shares, cells, strict=True) if share in few and cell.verdict]
+        told.append(f"{name} {at_shares(cells, shares, asked)}.")
     return f"{answer(words)} AUC, with 95 % intervals: {' '.join(told)}" if words else "Not yet run."
 
 
@@ -60,10 +58,10 @@ def temporal(videos, tables):
         (True, False): f"It costs AUC in {worse} of {among}.", (False, True): f"Nothing: AUC is higher without in {better} of {among}.",
         (True, True): f"Of {among} AUC is lower without in {worse}, higher in {better}.",
     }.get((worse > 0, better > 0), f"Nothing beyond the noise, in {among}.")  # fmt: skip
-    last = videos.shares().index(largest(videos))
+    last = videos.shares().index(videos.largest())
     whole = [f"{', '.join(labels)}, {sentence(cells[last])}" for labels, cells in tables["temporal"].rows if cells[last].verdict]
     paper = f"where the paper says {signed(-papers_lung.TEMPORAL_COST, 2)} without an interval"
-    return f"{plainly} At {percent(largest(videos))}, {paper}: {'; '.join(whole) or NOT_RUN}."
+    return f"{plainly} At {percent(videos.largest())}, {paper}: {'; '.join(whole) or NOT_RUN}."
 
 
 def maps(videos, tables):
@@ -82,35 +80,12 @@ def maps(videos, tables):
     return f"{answer([cell.verdict.word for cell in found.values()])} Weighted IoU, with 95 % intervals. {said}."
 
 
-def sentence(cell):
-    """`+0.060 (+0.050 to +0.070, p = 0.004), better`; p after correction."""
-    d = cell.difference
-    if d.low != d.low:
-        return f"{signed(d.mean)} (one patient or repetition gives no interval), {cell.verdict.word}"
-    chance = ("p < 0.001" if cell.corrected < 0.001 else f"p = {cell.corrected:.2g}").replace(" ", "\N{NO-BREAK SPACE}")
-    return f"{signed(d.mean)} ({signed(d.low)} to {signed(d.high)}, {chance}), {cell.verdict.word}"
-
-
 def limits(videos, tables):
     """How the p were corrected; and where patients are so few that they, and not the resampling, say how small p can be: how small."""
-    families = {key: table.family for key, table in tables.items() if table.family}
-    if not families or not videos.cells:
+    told = families(tables, TITLES)
+    if not told or not videos.cells:
         return ""
-    among = ", ".join(f"{count} in {quoted(TITLES[key])}" for key, count in families.items())
-    told = f"All p are corrected by Holm for the comparisons of a table: {among}."
     cell = next(iter(videos.cells.values()))
-    patients = len(set(cell.patient.tolist()))
     held = [len(set(cell.patient[cell.label == which].tolist())) for which in (1, 0)]
-    folds = len(set(cell.fold.tolist()))
-    kind = f"{plural(patients, 'patient')}, each tested in one of {folds} parts" if folds > 1 else plural(patients, "test patient")
-    told += f" Behind AUC stand {kind}: {held[0]} with positive videos, {held[1]} with negative ones."
-    least = 2.0 ** (1 - patients)
-    if least > 2 / (REPEATS + 1):
-        told += f" {patients} patients can't show a p below 2^(1 \N{MINUS SIGN} {patients}) = {least:.2g}"
-        lost = [TITLES[key] for key, count in families.items() if count * least >= ALPHA and key != "saliency"]
-        told += f"; corrected for so many, no difference in {' and '.join(map(quoted, lost))} can be told from the noise." if lost else "."
-    return told
-
-
-def quoted(title):
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{title}\N{RIGHT DOUBLE QUOTATION MARK}"
+    told += f" Behind AUC stand {tested(cell)}: {held[0]} with positive videos, {held[1]} with negative ones."
+    return f"{told} {bound(cell, {key: tables[key] for key in tables if key != 'saliency'}, TITLES)}".strip()

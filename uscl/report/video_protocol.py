@@ -1,11 +1,9 @@
 """How a video study was done: its videos and parts, the lung paper's protocol against ours and why, repetitions and what has not ended."""
 
 import numpy as np
-from markupsafe import Markup
 
-from uscl.report import study_protocol
+from uscl.report import study_parts
 from uscl.report.folder import Missing
-from uscl.report.study_folder import percent
 from uscl.report.tables import figure, plural, spoken
 from uscl.study import papers_lung
 
@@ -23,8 +21,6 @@ WHY = (
     ("data.size", "smaller frames, for time"),
     ("data.test", "more patients to test on, for narrower intervals"),
 )  # fmt: skip
-NARROW = Markup('<span style="display: block; min-width: 6em; max-width: 14em; white-space: normal">{}</span>')
-TOLD = 6  # runs that have not ended are named, so many
 PAPER = papers_lung.VIDEOS
 PAPERS = {
     "videos": f"{PAPER['all']:,} of {papers_lung.PATIENTS} patients at {papers_lung.SITES} sites; at least 3 s and 60 frames each",
@@ -56,9 +52,7 @@ def data(videos):
         rows.insert(0, ["all parts", *_counts(cell, np.ones(len(cell.cine), bool))])
     head = ["tested", "patients", *({"value": f"{kind} videos", "note": "of patients"} for kind in ("positive", "negative"))]
     blocks = [{"kind": "table", "table": {"head": head, "rows": rows}, "strong": len(folds) > 1}]
-    shares = {percent(share): figure(videos.labels(share)) for share in videos.shares() if videos.labels(share) is not None}
-    blocks.append({"kind": "heading", "text": "Labelled videos", "note": "that a classifier learns from; mean over parts and repetitions"})
-    blocks.append({"kind": "table", "table": {"head": ["share", *shares], "rows": [["videos", *shares.values()]]}, "strong": False})
+    blocks += study_parts.labelled(videos)
     text = "A patient lies in one part. " + (
         f"Cross-validation: each of {len(folds)} parts is tested by networks that have seen none of its patients, not even without labels. "
         "AUC compares videos of one part alone, because two networks' scores share no scale."
@@ -76,28 +70,11 @@ def _counts(cell, mine):
 def section(videos, missing):
     """The protocol against the paper's, settings that are not the paper's, and what has not ended. missing: `videos.missing`."""
     study = videos.study
-    if not study.runs:
-        raise Missing("no run has begun")
-    rows = [[what, study_protocol.WORDS.format(theirs), ours] for (what, theirs), ours in zip(PAPERS.items(), facts(videos), strict=True)]
-    head = ["what", "paper", "here and why"]
-    changed = deviations(study)
-    blocks = [
-        {"kind": "table", "table": {"head": head, "rows": rows}, "strong": False, "prose": True},
-        {"kind": "heading", "text": "Settings that are not those of the scale paper", "note": plural(len(changed), "setting")},
-    ]
-    if changed:
-        told = [[key, NARROW.format(spoken(theirs)), f"{spoken(mine)}: {why}"] for key, theirs, mine, why in changed]
-        head = ["setting", "scale paper", "here and why"]
-        blocks.append({"kind": "table", "table": {"head": head, "rows": told}, "strong": False, "prose": True})
+    blocks = study_parts.protocol(study, "paper", PAPERS, lambda: facts(videos), deviations(study), missing)
     notes = [
         "config.json of the runs, held against uscl.config at the scale paper: the paper's values, and where it prints none, what was "
         "chosen for its size. What an experiment changes on purpose is not listed."
     ]
-    if missing:
-        blocks.append({"kind": "heading", "text": "Not yet run", "note": plural(len(missing), "run")})
-        named = [[line.replace(f"{study.path}/", "")] for line in missing[:TOLD]]
-        rest = [[f"and {len(missing) - TOLD} more"]] if len(missing) > TOLD else []
-        blocks.append({"kind": "table", "table": {"head": ["run"], "rows": named + rest}, "strong": False})
     return {"text": "What was done as the paper did it, what was not, and why.", "blocks": blocks, "notes": notes}
 
 
@@ -133,8 +110,4 @@ def facts(videos):
 
 def deviations(study):
     """[(knob, the paper's value, ours, why)] of the video stages' knobs, but for those that an experiment sets itself."""
-    switched = {key for entry in study.experiments.values() for key in entry.get("changes") or {}}
-    rows = [row for row in study_protocol.deviations(study) if row[0].startswith(SETTINGS)]
-    rows = [row for row in rows if row[0] not in switched and not row[0].startswith(OF_DATA)]
-    why = lambda key: next((why for begin, why in WHY if key.startswith(begin)), "chosen here")  # noqa: E731
-    return [(key, theirs, mine, why(key)) for key, theirs, mine, _ in rows]
+    return study_parts.deviations(study, SETTINGS, WHY, OF_DATA)

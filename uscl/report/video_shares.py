@@ -8,7 +8,6 @@ from uscl.report.folder import Missing
 from uscl.report.study_curves import TICKS
 from uscl.report.study_folder import percent
 from uscl.report.tables import figure, plural
-from uscl.report.video_tables import largest
 
 RANDOM = VERMILLION  # first weights without pretraining; the others below, in the order of the plan
 PRETRAINED = (BLUE, GREEN, PURPLE, *SERIES[1:])
@@ -37,13 +36,13 @@ def section(videos, tables, easel):
                 f"{', '.join(videos.name(place))}: " + ", ".join(f"{figure(points[at][0], 2)} at {percent(at)}" for at in sorted(points))
                 for place, points in mine.items()
             )
-            limits = _limits([points for points in lines.values()])
-            draw = lambda axes, mine=mine, limits=limits: _draw(axes, mine, colours, marks, videos, limits)  # noqa: E731
+            ends = limits(lines.values())
+            draw = lambda axes, mine=mine, ends=ends: curves(axes, mine, colours, marks, videos, ends)  # noqa: E731
             panels.append(Panel(draw, f"AUC, {title}", f"AUC by share of the labels, {title}. {said}", 4.2, 3.1))
     legend = [(marks[name], colours[name], videos.study.label(name)) for name in dict.fromkeys(name for name, _ in lines)]
     text = (
-        f"Frozen encoders under a linear layer, and encoders trained with it, by the share of the labels; {percent(largest(videos))} are "
-        f"{plural(videos.labels(largest(videos)) or 0, 'video')}. Bands and whiskers are 95 % intervals over patients, and over "
+        f"Frozen encoders under a linear layer, and encoders trained with it, by the share of the labels; {percent(videos.largest())} are "
+        f"{plural(videos.labels(videos.largest()) or 0, 'video')}. Bands and whiskers are 95 % intervals over patients, and over "
         "repetitions where there are several."
     )
     return {"text": text, "blocks": [easel.block("shares", panels, legend=legend)]}
@@ -66,12 +65,15 @@ def _still(videos, name):
     return videos.study.experiments[name]["table"] == "temporal"
 
 
-def _limits(several):
+def limits(several, chance=0.5):
+    """Ends of the axis that holds all points of some lines, and chance where there is one."""
     every = [value for points in several for triple in points.values() for value in triple if np.isfinite(value)]
-    return max(0.0, min(0.47, min(every) - 0.02)), min(1.01, max(every) + 0.03)
+    least = min(every) - 0.02
+    return max(0.0, least if chance is None else min(chance - 0.03, least)), min(1.01, max(every) + 0.03)
 
 
-def _draw(axes, lines, colours, marks, videos, limits):
+def curves(axes, lines, colours, marks, cells, limits, *, label="AUC", chance=0.5):
+    """A figure over the share of the labels: {place: {share: (mean, low, high)}}, each place in its experiment's colour and mark."""
     shares = sorted({share for points in lines.values() for share in points})
     decades = shares[-1] / shares[0] >= 10
     for k, ((name, _), points) in enumerate(lines.items()):
@@ -85,14 +87,15 @@ def _draw(axes, lines, colours, marks, videos, limits):
         axes.vlines(x[known], low[known], high[known], color=colours[name], linewidth=1, alpha=0.7)
         style = {"linestyle": (0, (3, 2)), "markerfacecolor": "none"} if ring else {}
         axes.plot(x, mean, marker="o", color=colours[name], markersize=4.5, linewidth=1.6, **style)
-    axes.axhline(0.5, color=INK, linestyle=(0, (4, 3)), linewidth=1)
+    if chance is not None:
+        axes.axhline(chance, color=INK, linestyle=(0, (4, 3)), linewidth=1)
     if decades:
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(ticks(shares, decades)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(videos, round(x, 6))))
-    axes.set_xlabel(f"share of the labels{', log scale' if decades else ''}; below it, labelled videos")
-    axes.set_ylabel("AUC")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(cells, round(x, 6))))
+    axes.set_xlabel(f"share of the labels{', log scale' if decades else ''}; below it, labelled {cells.noun}s")
+    axes.set_ylabel(label)
     axes.set_ylim(*limits)
     axes.grid(axis="y")
 
@@ -104,6 +107,6 @@ def ticks(shares, decades):
     return [shares[round(k)] for k in np.linspace(0, len(shares) - 1, min(MOST, len(shares)))]
 
 
-def _tick(videos, share):
-    labels = videos.labels(share)
+def _tick(cells, share):
+    labels = cells.labels(share)
     return percent(share) + ("" if labels is None else f"\n{labels:,}")

@@ -20,14 +20,9 @@ def tables(videos, mapped):
     return {table.key: table for table in found if table.rows}
 
 
-def largest(videos):
-    """The largest share of the labels: Table 3 stands there, and the maps are of its networks."""
-    return max(videos.shares(), default=1.0)
-
-
 def _modes(videos):
     """Without verdicts: AUC has its own in `_shares`, and two families would give one comparison two corrections."""
-    share = largest(videos)
+    share = videos.largest()
     rows = []
     for place in videos.places(temporal=False):
         printed = of_paper(videos, place)
