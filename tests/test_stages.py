@@ -38,6 +38,12 @@ def done(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Ends runs without their report, half of a tiny run's time, where nobody looks at it."""
+    monkeypatch.setattr(experiment.report, "draw", lambda folder: folder)
+
+
 def test_a_run_leaves_what_the_contract_promises(done):
     for name in ("config.json", "environment.json", "run.log", "metrics.jsonl", "results.json", "report.html"):
         assert (done / name).stat().st_size > 0, name
@@ -63,7 +69,7 @@ def test_results_are_the_cases_means(done):
     assert results["metrics"]["dsc"]["mean"] == pytest.approx(np.mean([float(case["dsc"]) for case in cases]), abs=1e-6)
 
 
-def test_the_same_command_again_trains_nothing(done):
+def test_the_same_command_again_trains_nothing(done, undrawn):
     before = {name: (done / name).read_bytes() for name in ("results.json", "metrics.jsonl")}
     checkpoints = {path: path.stat().st_mtime_ns for path in done.glob("*/checkpoints/*")}
     experiment.run(tiny(), done)
@@ -72,7 +78,7 @@ def test_the_same_command_again_trains_nothing(done):
 
 
 @pytest.mark.parametrize("stage", ["encoder", "decoder", "finetune"])
-def test_interrupted_and_resumed_equals_undisturbed(stage, done, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_equals_undisturbed(stage, done, undrawn, tmp_path, monkeypatch):
     """Ctrl-C while the stage's second batch is fetched; then the same command once more."""
     kind = LabelledBatches if stage == "finetune" else CineBatches
     fetch, seen = kind.batch, []
@@ -84,12 +90,12 @@ def test_interrupted_and_resumed_equals_undisturbed(stage, done, tmp_path, monke
             os.kill(os.getpid(), signal.SIGINT)
         return fetch(self, step)
 
-    monkeypatch.setattr(kind, "batch", batch)
-    with pytest.raises(SystemExit) as stopped:
-        experiment.run(tiny(), tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "batch", batch)
+        with pytest.raises(SystemExit) as stopped:
+            experiment.run(tiny(), tmp_path)
     assert stopped.value.code == 130 and seen and not (tmp_path / "results.json").exists()
     assert not (tmp_path / stage / "checkpoints" / str(STEPS)).exists()
-    monkeypatch.undo()
     experiment.run(tiny(), tmp_path)
     for name in ("results.json", "metrics.jsonl", "evaluate/cases.csv"):
         assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
@@ -106,7 +112,7 @@ def test_an_unknown_stage_is_named(tmp_path):
         experiment.run(tiny(stages=("encode",)), tmp_path)
 
 
-def test_a_temporal_rule_reaches_both_stages(tmp_path):
+def test_a_temporal_rule_reaches_both_stages(undrawn, tmp_path):
     """Weights of the first batch by hand; pretraining alone is a run too."""
     config = tiny(stages=("encoder", "decoder"), **{"encoder.steps": 1, "decoder.steps": 1})
     config.temporal.update(kind="linear", negatives="all", loss="pairwise")
