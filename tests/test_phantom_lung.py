@@ -1,4 +1,6 @@
 """Phantom lungs: the same cines everywhere, boxes that fit, and classes that nothing but the lung tells apart."""
+
+import hashlib
 import threading
 import time
 from dataclasses import fields, replace
@@ -6,7 +8,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from uscl import config as uscl_config
 from uscl.phantom import lung, lung_scene
+from uscl.stages import source
+from uscl.train.logs import Log
 
 
 def generator(seed=0):
@@ -79,6 +84,43 @@ def test_facts_of_a_crowd(crowd):
     for group in (sick, ~sick):
         assert 0.4 < np.mean(lines[group] > 0) < 0.95 and 0.4 < np.mean(ribs[group] > 0) < 0.95
         assert len({c["machine"]["name"] for c, inside in zip(crowd, group, strict=True) if inside}) >= 5
+
+
+def test_two_kinds_of_lungs_stay_as_they_were():
+    """A digest of chests as they were before there was a third kind, rounded to what no machine's arithmetic changes."""
+    found = hashlib.sha256()
+    for index in range(12):
+        chest, _, rng = lung._draw(11, index, 1)
+        numbers = [*chest.b_lines.ravel(), *np.ravel(chest.ribs), *(spot.height for spot in chest.spots)]
+        found.update(repr((len(chest.spots), [f"{x:.6f}" for x in numbers], int(rng.integers(1 << 30)))).encode())
+        assert lung._kind(11, index, "two") == lung.CLASSES[len(chest.spots) > 0]
+    assert found.hexdigest()[:16] == "acbe31756fa14761"
+
+
+def test_third_kind_comes_once_in_three_patients_and_has_no_boxes():
+    cines = list(lung.make(3, patients=18, frames=1, size=32, lungs="three", workers=2))
+    kinds = [c["attributes"]["class"] for c in cines]
+    assert all(set(kinds[i : i + 3]) == {"normal", "consolidation", "b_lines"} for i in range(0, 18, 3))
+    assert len({tuple(kinds[i : i + 3]) for i in range(0, 18, 3)}) > 1  # not in one order throughout
+    for c in cines:
+        assert (c["boxes"].shape[1] > 0) == (c["attributes"]["class"] == "consolidation")
+        assert (c["truth"]["b_lines"] >= 8) == (c["attributes"]["class"] == "b_lines")
+    again = [lung.cine(3, index, cines=2, frames=1, size=32, lungs="three") for index in (8, 9)]
+    assert {c["patient"] for c in again} == {"patient0004"} and {c["attributes"]["class"] for c in again} == {kinds[4]}
+    with pytest.raises(ValueError, match="lungs is 'four'; it must be one of two, three"):
+        lung.cine(3, 0, lungs="four")
+
+
+def test_knob_makes_a_store_of_three_kinds(tmp_path):
+    config = uscl_config.default()
+    config.data.update(phantom="lung", lungs="three", patients=6, frames=4, size=32)
+    with Log(tmp_path) as log:
+        store = source.open_store(config, tmp_path, log)
+        config.data.lungs = "two"
+        (tmp_path / "again").mkdir()
+        other = source.open_store(config, tmp_path / "again", log)
+    assert sorted(store.attributes["class"]) == ["b_lines"] * 2 + ["consolidation"] * 2 + ["normal"] * 2
+    assert sorted(other.attributes["class"]) == ["consolidation"] * 3 + ["normal"] * 3
 
 
 def auc(sick, score):

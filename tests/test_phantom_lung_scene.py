@@ -1,5 +1,6 @@
 """The phantom's chest: hand-made chests whose pleura, A-lines, B-lines, consolidations and boxes are known by hand."""
-from dataclasses import replace
+
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,25 @@ def test_b_line_runs_from_the_pleura_to_the_bottom_and_slides_with_the_lung():
     faint = np.array([[0.0, 4.0, -60.0, 0.0, np.pi / 2]])
     lost = (power(bare(b_lines=faint))[0] - power(bare())[0])[0, :, MIDDLE]
     assert lost[80] == pytest.approx(10.0 * np.log10(0.15), abs=0.7) and abs(lost[40]) < 0.1  # A-lines end where it begins
+
+
+def test_interstitial_lung_has_rays_and_no_a_lines_where_it_is_sick_and_both_as_before_elsewhere():
+    chest = bare(haze=(-10.0, 0.0, 0.0), fade=4.0)
+    for seed in range(4):
+        sick = lung_scene.interstitial(generator(seed), chest)
+        assert {f.name for f in fields(chest) if not np.array_equal(getattr(sick, f.name), getattr(chest, f.name))} == {"b_lines"}
+        places, broad = sick.b_lines[:, 0], sick.b_lines[:, 1] > 3.0
+        assert 3 <= (~broad).sum() <= 7 and 4 <= broad.sum() <= 14 and np.ptp(places) < 70.0
+        np.testing.assert_allclose(np.diff(places[broad]), 5.0)
+        flat = replace(sick, b_lines=np.where(broad[:, None], sick.b_lines, [0.0, 1.0, -90.0, 0.0, -np.pi / 2.0]))  # the rays put out
+        beam = np.round(np.arcsin(np.clip(places / 75.0, -1, 1)) / FAN.angle * FAN.beams + MIDDLE).astype(int)  # rays begin at the pleura
+        near = np.abs(beam - MIDDLE) < 25  # on oblique beams A-lines are faint
+        lost = (power(flat)[0] - power(chest)[0])[0, 80, beam[near & broad]]
+        assert lost.max() < -8.0  # of an A-line 16 dB above an average liver, in haze of -10
+        assert ((power(sick)[0] - power(flat)[0])[0, 150, beam[near & ~broad]] > 1.0).all()
+    narrow = next(c for c in (lung_scene.interstitial(generator(s), chest) for s in range(50)) if np.ptp(c.b_lines[:, 0]) < 25.0)
+    change = np.abs(power(narrow)[0] - power(chest)[0])[0, :, [4, 176]].max(1)
+    assert change.min() < 0.1  # beside it A-lines go on
 
 
 def test_wall_stands_still_while_the_lung_slides():

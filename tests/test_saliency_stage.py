@@ -22,8 +22,15 @@ def made_run(tmp_path_factory):
         yield run
 
 
-def test_the_map_is_what_hiding_a_block_costs(made_run):
-    """Rows in blocks of 12 every 10, the last cut at the border; columns in two blocks; all frames at once. Shown instead: local means."""
+OTHERS = np.random.default_rng(4).normal(size=(2, 4, 32, 32, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("others", [None, OTHERS], ids=["blur", "others"])
+def test_the_map_is_what_hiding_a_block_costs(made_run, others):
+    """Rows in blocks of 12 every 10, the last cut at the border; columns in two blocks; all frames at once.
+
+    Shown instead: local means, or one after the other what each of two other clips has there.
+    """
     model = models.Classifier(encoder=ClipEncoder(**lungs.SMALL))
     variables = jax.tree.map(np.array, models.initialise(model, 1, (4, 32, 32, 1)))
     variables["params"]["head"]["bias"][:] = 0.3, -0.2  # cancels
@@ -38,16 +45,32 @@ def test_the_map_is_what_hiding_a_block_costs(made_run):
     for t, i, j in np.ndindex(4, 32, 32):
         around[t, i, j] = clip[max(t - 2, 0) : t + 3, max(i - 6, 0) : i + 7, max(j - 8, 0) : j + 9].mean()
     falls, covered = np.zeros((32, 32)), np.zeros((32, 32))
-    for top in (0, 10, 20):
-        for left in (0, 16):
-            hidden = clip.copy()
-            hidden[:, top : top + 12, left : left + 16] = around[:, top : top + 12, left : left + 16]
-            falls[top : top + 12, left : left + 16] += odds(clip) - odds(hidden)
-            covered[top : top + 12, left : left + 16] += 1
-    assert covered.min() == 1
-    got = np.asarray(saliency.make_map(made_run)(variables, clip))
+    for shown in [around] if others is None else others:
+        for top in (0, 10, 20):
+            for left in (0, 16):
+                hidden = clip.copy()
+                hidden[:, top : top + 12, left : left + 16] = shown[:, top : top + 12, left : left + 16]
+                falls[top : top + 12, left : left + 16] += odds(clip) - odds(hidden)
+                covered[top : top + 12, left : left + 16] += 1
+    assert covered.min() >= 1
+    got = np.asarray(saliency.make_map(made_run)(variables, clip, others))
     np.testing.assert_allclose(got, falls / covered, atol=2e-5 * np.abs(falls).max() + 1e-6)
     assert np.ptp(got) > 1e-3
+
+
+def test_a_hidden_block_shows_negative_training_videos(made_run):
+    """Of 10 training videos 5 are negative, the even ones; each is seen as the network is shown a clip from its middle."""
+    data = made_run.store
+    train = data.cines_of(data.patients("train"))
+    everyone = saliency.middle_clips(made_run, train)[1]
+    told = [[np.array_equal(one, other) for other in everyone].index(True) for one in saliency.negatives(made_run)]
+    assert len(told) == made_run.config.saliency.others == 4 and sorted(set(told)) == told and not any(place % 2 for place in told)
+    with made_run.config.unlocked():
+        made_run.config.saliency.others = 99
+        assert len(saliency.negatives(made_run)) == 5
+        made_run.config.saliency.others, made_run.config.saliency.hidden = 4, "blur"
+        assert saliency.negatives(made_run) is None
+        made_run.config.saliency.hidden = "negative"
 
 
 def test_boxes_out_of_sight_are_left_out(made_run):
@@ -90,7 +113,7 @@ def test_the_stage_meets_the_boxes_of_its_own_frames(made_run, monkeypatch):
     block = np.zeros((32, 32), np.float32)
     block[lungs.BOX[0] : lungs.BOX[2] + 1, lungs.BOX[1] : lungs.BOX[3] + 1] = np.linspace(1, 2, 320).reshape(16, 20)
     share = 0.1 * 32 * 32 / 320  # of the box is kept: the highest, at its lower edge
-    monkeypatch.setattr(saliency, "make_map", lambda run: lambda network, clip: block)
+    monkeypatch.setattr(saliency, "make_map", lambda run: lambda network, clip, others: block)
     monkeypatch.setattr(saliency.classify, "load_network", lambda run, mode: None)
     assert saliency.run(made_run, {"kept": 1}) == {"kept": 1}
     with np.load(made_run.folder / "saliency" / "maps.npz", allow_pickle=False) as file:

@@ -64,6 +64,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
 
 OLD = {"seed": 0, "encoder.steps": 100, "encoder.schedule": "constant", "decoder.steps": 50, "decoder.schedule": "cosine",
        "data.store": "/a", "log.every": 10}  # fmt: skip
+BEFORE = {"finetune.network": "unet", "finetune.batch": 16, "scale": "quick", "saliency.hidden": "blur"}  # done without the knob
 ORDER = ("encoder", "decoder", "finetune")
 
 
@@ -84,6 +85,8 @@ ORDER = ("encoder", "decoder", "finetune")
         ({"new": 1}, Facts(), ["new"]),
         # knobs that are younger than the run: it did as their defaults at its scale say, here at quick
         ({"finetune.network": "unet", "classify.negative": ["normal", "regular"], "finetune.batch": 16}, Facts(), []),
+        ({"saliency.hidden": "blur"}, Facts(), []),
+        ({"saliency.hidden": "negative"}, Facts(), ["saliency.hidden"]),
         ({"finetune.network": "resnet_fpn", "finetune.batch": 20}, Facts(), ["finetune.batch", "finetune.network"]),
         ({"scale": "paper", "finetune.batch": 16}, Facts(), ["scale"]),
     ],
@@ -93,7 +96,7 @@ def test_what_a_run_can_take(changes, facts, keys):
     assert [key for key, _, _ in difference(OLD, new)] == sorted(changes)
     assert [change.key for change in refused(OLD, new, facts)] == keys
     for change in refused(OLD, new, facts):
-        was = repr(({"finetune.network": "unet", "finetune.batch": 16, "scale": "quick"} | OLD).get(change.key, "absent"))
+        was = repr((BEFORE | OLD).get(change.key, "absent"))
         assert str(change).startswith(f"config.{change.key} was {was} here and is {new[change.key]!r} now")
 
 

@@ -45,7 +45,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str
 def refused(old: Mapping[str, Any], new: Mapping[str, Any], facts: Facts) -> list[Change]:
     """The changes that would make another experiment of the run; [] where it may go on. Both are flat: "block.name" -> value.
 
-    A knob that is younger than the run counts as its default: that is what was done before there was a choice.
+    A knob that is younger than the run counts as what was done before there was a choice.
     """
     younger = {key: before_it_came(key, old.get("scale")) for key in new.keys() & KNOBS.keys() if key not in old}
     found, old = [], {**old, **younger}
@@ -58,9 +58,9 @@ def refused(old: Mapping[str, Any], new: Mapping[str, Any], facts: Facts) -> lis
 
 
 def before_it_came(key: str, scale: Any) -> Any:
-    """What a run did that does not know the knob: its default, in JSON's types."""
+    """What a run did that does not know the knob: mostly its default; in JSON's types."""
     knob = KNOBS[key]
-    value = knob.paper if scale == "paper" and knob.paper is not None else knob.quick
+    value = knob.before or (knob.paper if scale == "paper" and knob.paper is not None else knob.quick)
     return list(value) if isinstance(value, tuple) else value
 
 

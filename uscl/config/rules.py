@@ -47,3 +47,4 @@ class Knob:
     rule: Rule
     doc: str
     paper: Any = None  # None: as quick
+    before: Any = None  # what runs did that are older than the knob; None: as its default says

@@ -64,5 +64,8 @@ KNOBS |= {
     "saliency.videos": Knob(16, integer(1), "positive test videos that are looked into"),
     "saliency.window": Knob((0, 8, 8), each(integer(0), at_least=3), "hidden block: frames, rows, columns; 0: all of them", (0, 16, 16)),
     "saliency.stride": Knob((0, 4, 4), each(integer(0), at_least=3), "from block to block; 0: the block's own size", (0, 8, 8)),
+    "saliency.hidden": Knob("negative", one_of("negative", "blur"), "what a hidden block shows: negative training videos, or its mean",
+                            before="blur"),
+    "saliency.others": Knob(4, integer(1), "negative: of so many of them, drawn by the seed; the map is the mean of theirs"),
     "saliency.chunk": Knob(32, integer(1), "hidden clips looked at at once"),
 }  # fmt: skip

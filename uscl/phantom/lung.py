@@ -9,7 +9,12 @@ same walls, machines, A-lines and B-lines, so that neither a machine nor the mea
 All cines are of one clinic: a convex probe and its lung preset, as an outpatient room has them. With scanners="many" every patient has
 another machine and setting, as in the kidney phantom. What tells clips apart is then first of all the shape of the fan, and a network that
 learns to tell them apart without labels learns that.
+
+With lungs="three" a third of the patients has interstitial syndrome instead, class "b_lines": many and confluent B-lines along a part of
+the pleura, and there no A-lines. Under a consolidation there are none either, which with two classes is as good a sign of it as the wedge
+in its box, and with three is not.
 """
+
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +25,7 @@ from uscl.phantom.scan import Fan, scan_convert
 from uscl.phantom.workers import in_order
 
 CLASSES = ("normal", "consolidation")
+LUNGS = {"two": CLASSES, "three": (*CLASSES, "b_lines")}
 LEAST = 20.0  # mm^2 of a consolidation that must be seen for a box
 SCANNERS = ("one", "many")
 HIDDEN = 10.0  # dB that a rib's shadow or lost contact may take before a sample counts as not seen
@@ -37,13 +43,22 @@ def _preset(rng, exam):
     )  # fmt: skip
 
 
-def _draw(seed, index, cines, scanners="one"):
+def _kind(seed, key, lungs):
+    """The class of patient `key`: one of each among every two or three patients, in an order that the seed picks."""
+    kinds = LUNGS[lungs]
+    coin = np.random.SeedSequence(seed, spawn_key=(key // len(kinds),)).generate_state(1)[0]
+    return kinds[(key + int(coin)) % len(kinds)]
+
+
+def _draw(seed, index, cines, scanners="one", lungs="two"):
     """Chest, examination and generator of a cine: streams keyed by patient and cine, never by how many there are."""
     key, number = divmod(index, cines)
     streams = [np.random.SeedSequence(seed, spawn_key=(key, k)) for k in (0, 1 + number)]
     first, rng = (np.random.Generator(np.random.Philox(s)) for s in streams)
-    coin = np.random.SeedSequence(seed, spawn_key=(key // 2,)).generate_state(1)[0]  # one of each pair of patients is sick
-    chest = lung_scene.draw(first, sick=bool((key + coin) & 1))
+    kind = _kind(seed, key, lungs)
+    chest = lung_scene.draw(first, sick=kind == "consolidation")
+    if kind == "b_lines":
+        chest = lung_scene.interstitial(first, chest)
     exam = machine.draw(rng, chest)
     depth = np.clip(chest.centre[1] * rng.uniform(3.0, 4.6), 70.0, 125.0)
     exam = replace(exam, depth=depth, focus=rng.uniform(20, 60), ribs=chest.ribs)
@@ -91,17 +106,18 @@ def render(rng, chest, exam, *, frames, size):
     return images, _boxes(parts, loss - free < HIDDEN, fan, exam.mirror), fan
 
 
-def cine(seed, index, *, cines=1, frames=32, size=64, scanners="one"):
-    """Cine `index` of `make`, a function of its arguments alone: the dict described there. ValueError for unknown `scanners`."""
-    if scanners not in SCANNERS:
-        raise ValueError(f"scanners is {scanners!r}; it must be one of {', '.join(SCANNERS)}")
-    chest, exam, rng = _draw(seed, index, cines, scanners)
+def cine(seed, index, *, cines=1, frames=32, size=64, scanners="one", lungs="two"):
+    """Cine `index` of `make`, a function of its arguments alone: the dict described there. ValueError for unknown `scanners` or `lungs`."""
+    for name, value, known in (("scanners", scanners, SCANNERS), ("lungs", lungs, LUNGS)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+    chest, exam, rng = _draw(seed, index, cines, scanners, lungs)
     images, boxes, fan = render(rng, chest, exam, frames=frames, size=size)
     return {
         "patient": f"patient{index // cines:04d}",
         "frames": images,
         "boxes": boxes,
-        "attributes": {"class": CLASSES[len(chest.spots) > 0]},
+        "attributes": {"class": _kind(seed, index // cines, lungs)},
         "mm_per_pixel": float(fan.mm_per_pixel),
         "frame_ms": exam.frame_ms,
         "truth": {
@@ -112,18 +128,18 @@ def cine(seed, index, *, cines=1, frames=32, size=64, scanners="one"):
     }  # fmt: skip
 
 
-def make(seed, *, patients=40, cines=1, frames=32, size=64, scanners="one", workers=2):
+def make(seed, *, patients=40, cines=1, frames=32, size=64, scanners="one", lungs="two", workers=2):
     """Yields `patients * cines` cines in order, `cines` of each patient; the same for any `workers` and `patients`.
 
-    Each is a dict: "patient" str; "frames" uint8 [frames, size, size]; "attributes" {"class": "normal" or "consolidation"},
-    one of each in every pair of patients; "boxes" int32 [frames, n, 4], for each of a patient's n consolidations (0 if
-    normal, else 1 or 2) the box of what is seen of it in this frame as top, left, bottom, right in pixels, all four
-    inclusive, or -1 four times where a rib's shadow, lost contact or the picture's edge leaves less than 20 mm^2 of it; "mm_per_pixel" and
-    "frame_ms" float; "truth": how many B-lines, ribs and air bronchograms there are, and the pleura's depth in mm; "machine" as
-    `uscl.phantom.kidney.make` has it. The workers are threads (`in_order`).
+    Each is a dict: "patient" str; "frames" uint8 [frames, size, size]; "attributes" {"class": "normal" or "consolidation"}, one of each in
+    every pair of patients, or with lungs="three" one of these and of "b_lines" in every three; "boxes" int32 [frames, n, 4], for each of a
+    patient's n consolidations (0 in the other classes, else 1 or 2) the box of what is seen of it in this frame as top, left, bottom, right
+    in pixels, all four inclusive, or -1 four times where a rib's shadow, lost contact or the picture's edge leaves less than 20 mm^2 of it;
+    "mm_per_pixel" and "frame_ms" float; "truth": how many B-lines, ribs and air bronchograms there are, and the pleura's depth in mm;
+    "machine" as `uscl.phantom.kidney.make` has it. The workers are threads (`in_order`).
     """
 
     def one(index):
-        return cine(seed, index, cines=cines, frames=frames, size=size, scanners=scanners)
+        return cine(seed, index, cines=cines, frames=frames, size=size, scanners=scanners, lungs=lungs)
 
     yield from in_order(one, patients * cines, workers=workers)

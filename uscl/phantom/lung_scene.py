@@ -6,7 +6,8 @@ where the lung holds no air, in a consolidation, is there tissue. All of this ru
 beams' own grid [T, R, L]: T frames, R samples along a beam, L beams; lengths in mm, levels in dB against an average liver.
 `slide` [T] is how far breathing has moved the lung along the wall.
 """
-from dataclasses import dataclass
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -88,6 +89,23 @@ def draw(rng, sick):
         haze=(haze, rng.uniform(-0.22, 0.0), rng.uniform(0.8, 2.5)), b_lines=np.reshape(lines, (-1, 5)),
         ribs=ribs, spots=spots if sick else (), grain=grain / grain.std(), ripple=rng.standard_normal(256),
     )  # fmt: skip
+
+
+def interstitial(rng, chest):
+    """The chest with interstitial syndrome: B-lines over 24 to 70 mm of the pleura, in the place of its own, and there no A-lines.
+
+    Thin ones are bright rays that flicker. Confluent ones are broad, steady and hardly brighter than the haze, as the haze behind a
+    consolidation is; they stand 5 mm apart, so that no repeat of pleura or wall comes through.
+    """
+    haze, wide = chest.haze[0], rng.uniform(24.0, 70.0)
+    first = chest.centre[0] - wide / 2.0 + rng.uniform(-8.0, 8.0)
+    lines = [
+        [first + rng.uniform(0.0, wide), rng.uniform(0.7, 2.5), haze + rng.uniform(8, 15), rng.uniform(0, 0.06), rng.uniform(0, 7)]
+        for _ in range(rng.integers(3, 8))
+    ]
+    for place in np.arange(2.5, wide, 5.0):
+        lines.append([first + place, rng.uniform(4.0, 7.0), haze + rng.uniform(-9, 2), 0.0, np.pi / 2.0])
+    return replace(chest, b_lines=np.array(lines))
 
 
 def pleura(chest, fan, plane, slide):

@@ -21,10 +21,11 @@ CUT = 2  # stages of the network that see little more than the window: run on cr
 
 
 def make_map(run: stage_run.Run):
-    """saliency(variables, clip [T, H, W, 1] at the door) -> [H, W] or [T, H, W]: by how much the positive class's log odds fall.
+    """saliency(variables, clip [T, H, W, 1] at the door, others) -> [H, W] or [T, H, W]: by how much the positive class's log odds fall.
 
-    A hidden block shows its surroundings' mean: one gray for all would put light into the black beside the beam, which says more to a
-    network than what it hides elsewhere.
+    others: [n, T, H, W, 1] at the door. A hidden block shows theirs at its place, one after the other, and the map is the mean of the n
+    maps; with None it shows its surroundings' mean. One gray for all would put light into the black beside the beam, which says more to a
+    network than what it hides elsewhere; and where the disease is dark and smooth, its own mean still shows it.
     """
     block, model = run.config.saliency, models.Classifier(encoder=clips.make_encoder(run))
     whole = clips.shape(run)[:3]
@@ -34,7 +35,7 @@ def make_map(run: stage_run.Run):
     step, radius = reach(CUT)
 
     @jax.jit
-    def saliency(variables, clip):
+    def saliency(variables, clip, others=None):
         early = partial(model.apply, variables, k=CUT, method="stem_to")
         rest = partial(model.apply, variables, k=CUT, method="rest_from")
 
@@ -43,9 +44,31 @@ def make_map(run: stage_run.Run):
             return logits[:, 1] - logits[:, 0]
 
         early = [Local(early, (step,) * 3, (radius,) * 3)]
-        return fast_occlusion(early, odds, clip, window=window, stride=stride, baseline="blur", chunk=block.chunk)
+
+        def fall(shown):
+            return fast_occlusion(early, odds, clip, window=window, stride=stride, baseline=shown, chunk=block.chunk)
+
+        return fall("blur") if others is None else jax.lax.map(fall, others).mean(0)
 
     return saliency
+
+
+def negatives(run: stage_run.Run) -> np.ndarray | None:
+    """Clips [n, T, H, W, 1] at the door of `saliency.others` negative training videos, by the seed; None where nothing of them is shown."""
+    config, block = run.config, run.config.saliency
+    if block.hidden != "negative":
+        return None
+    videos = clips.videos_of(config, run.store, "train")
+    known = videos.cine[videos.label == 0]
+    cines = np.sort(np.random.default_rng(config.seed).choice(known, min(block.others, len(known)), replace=False))
+    return middle_clips(run, cines)[1]
+
+
+def middle_clips(run: stage_run.Run, cines: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The clip from the middle of each cine: frames [n, T], what the network sees [n, T, H, W, 1], and uint8 images [n, T, H, W, 1]."""
+    frame = spaced_clips(run.store, cines, frames=run.config.video.frames, stride=run.config.video.stride)[:, 0]
+    images = read_clips(run.store, cines, frame)["image"]
+    return frame, np.asarray(clips.at_the_door(views.to_float(jnp.asarray(images)), run.config.model.normalise)), images
 
 
 def check(config) -> None:
@@ -77,17 +100,15 @@ def boxes_of(run: stage_run.Run, cine: int, frame: np.ndarray) -> list[np.ndarra
 
 def run(run: stage_run.Run, carried: dict[str, Any] | None) -> dict[str, Any] | None:
     config, folder = run.config, run.folder / "saliency"
-    cines, make = chosen(run), make_map(run)
-    frame = spaced_clips(run.store, cines, frames=config.video.frames, stride=config.video.stride)[:, 0]
-    images = read_clips(run.store, cines, frame)["image"]
-    seen = np.asarray(clips.at_the_door(views.to_float(jnp.asarray(images)), config.model.normalise))
+    cines, make, others = chosen(run), make_map(run), negatives(run)
+    frame, seen, images = middle_clips(run, cines)
     boxes = [boxes_of(run, int(cine), frame[place]) for place, cine in enumerate(cines)]
     maps, found, told = {}, {}, []
     patients = [run.store.patient(int(cine)) for cine in cines]
     for mode in config.classify.modes:
         network = classify.load_network(run, mode)
         maps[mode] = np.stack([
-            np.asarray(make(network, clip)) for clip in run.log.progress(seen, len(seen), f"saliency of {mode}")
+            np.asarray(make(network, clip, others)) for clip in run.log.progress(seen, len(seen), f"saliency of {mode}")
         ])  # fmt: skip
         each = [metrics.localisation(one, own) for one, own in zip(maps[mode], boxes, strict=True)]
         found[mode] = summary([one._asdict() for one in each], patients, config)

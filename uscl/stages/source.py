@@ -55,7 +55,7 @@ def _phantom(data, path: Path, log: Log) -> Path:
         whole = {"patients": data.patients, "frames": data.frames, "size": data.size, "seed": data.seed}
         split = {"split_seed": data.split_seed, "validation": data.validation, "test": data.test}
         if data.phantom == "lung":
-            make_lungs(path, **whole, **split, scanners=data.scanners, log=log)
+            make_lungs(path, **whole, **split, scanners=data.scanners, lungs=data.lungs, log=log)
         elif data.phantom == "fetal":
             make_fetuses(path, **whole, **split, cines=data.cines, log=log)
         else:
@@ -86,11 +86,11 @@ def make_phantom(path: Path, *, patients, frames, size, labelled, seed, split_se
             )  # fmt: skip
 
 
-def make_lungs(path: Path, *, patients, frames, size, scanners="one", seed, split_seed, validation, test, log: Log) -> None:
+def make_lungs(path: Path, *, patients, frames, size, scanners="one", lungs="two", seed, split_seed, validation, test, log: Log) -> None:
     """Writes the lung phantom as a store: no label maps, but every video's class in attributes.csv and its boxes in truth.json."""
     origin = f"lung phantom, seed {seed}"
     with StoreWriter(path, size=size, classes={}, origin=origin, seed=split_seed, validation=validation, test=test) as writer:
-        made = lung.make(seed, patients=patients, frames=frames, size=size, scanners=scanners)
+        made = lung.make(seed, patients=patients, frames=frames, size=size, scanners=scanners, lungs=lungs)
         for cine in log.progress(made, patients, "phantom"):
             writer.add(
                 patient=cine["patient"], frames=cine["frames"], mm_per_pixel=cine["mm_per_pixel"], frame_ms=cine["frame_ms"],
