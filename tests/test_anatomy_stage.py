@@ -82,7 +82,7 @@ def test_features_of_the_middle_frames_whatever_the_batch(tmp_path):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"anatomy.share": 1.0, "anatomy.batch": 24}, "batch: by share and frames it asks for 24 stills with a plane, the patients have 18"),
+    ({"anatomy.share": 1.0, "anatomy.batch": 24}, r"config.anatomy.batch: .* it asks for 24 stills with a plane, there are 18"),
     ({"anatomy.column": "view"}, "attributes.csv: it has no column 'view'; its columns are 'plane', 'anatomy'"),
     ({"anatomy.batch": 6}, "config.anatomy.batch: 6 images do not split evenly over 4 devices"),
     ({"stages": ("anatomy", "encoder")}, "'anatomy' before 'encoder'; the first has a network of stills, the second one of frames"),

@@ -130,9 +130,9 @@ def test_three_frames_of_a_cine():
 
 
 @pytest.mark.parametrize("make, told", [
-    (lambda: planes(20, 0.5), r"it asks for 10 stills with a plane, the patients have 5; lower batch, or change share"),
-    (lambda: planes(12, 0), r"it asks for 6 sweeps of 2 frames or more, the patients have 5"),
-    (lambda: planes(12, 0.1), r"it asks for 5 sweeps of 2 frames or more, the patients have 4"),
+    (lambda: planes(20, 0.5), r"it asks for 10 stills with a plane, there are 5; lower batch, or change share"),
+    (lambda: planes(12, 0), r"it asks for 6 sweeps of 2 frames or more, there are 5"),
+    (lambda: planes(12, 0.1), r"it asks for 5 sweeps of 2 frames or more, there are 4"),
     (lambda: planes(7, 0, 2), r"batch: found 7; without stills \(share=0\) it must be a multiple of frames=2"),
     (lambda: planes(8, 0.5, 4, reach=3), r"reach: found 3; 4 frames of a sweep do not lie within it"),
     (lambda: planes(column="sex"), r"no column 'sex'"),

@@ -15,9 +15,9 @@ def test_stills_that_nobody_named_are_drawn_as_sweeps_are():
     """One frame of each of all ten cines, of which five have no other; more frames of each than they have are not to be had."""
     drawn = planes(10, 0, 1).batch(0)
     assert sorted(drawn["cine"]) == list(range(10)) and (drawn["label"] == -1).all()
-    with pytest.raises(UserError, match=r"it asks for 6 sweeps of 2 frames or more, the patients have 5; 5 are shorter: lower frames$"):
+    with pytest.raises(UserError, match=r"it asks for 6 sweeps of 2 frames or more, there are 5; 5 are shorter: lower frames$"):
         planes(12, 0, 2)
-    with pytest.raises(UserError, match=r"it asks for 5 sweeps of 3 frames or more, the patients have 2; lower batch, or change share$"):
+    with pytest.raises(UserError, match=r"it asks for 5 sweeps of 3 frames or more, there are 2; lower batch, or change share$"):
         planes(15, 0, 3, patients=["p0", "p3"])
 
 

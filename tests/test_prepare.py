@@ -171,7 +171,7 @@ def test_cines_without_any_label_become_a_store(tmp_path):
         video(tmp_path / "v" / f"{name}.mkv", clip())
     summary = made(tmp_path / "v", tmp_path / "out")
     store = Store.open(tmp_path / "out")
-    assert (store.classes, len(store.labelled), len(store.cines)) == ({}, 0, 3) and "pretraining alone" in describe(summary, table="x")
+    assert (store.classes, len(store.labelled), len(store.cines)) == ({}, 0, 3) and "for pretraining, and" in describe(summary, table="x")
 
 
 def test_a_leak_is_an_error_that_names_both_and_how_to_join_them(tmp_path):

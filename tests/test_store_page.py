@@ -164,7 +164,7 @@ def test_a_store_without_labels_attributes_numbers_or_a_second_cine(tmp_path):
         text, found = draw(store, tmp_path / f"{n}")
         assert found.ids == ["cines", "labels", "numbers", "patients", "left"]  # nothing came with it: no section of attributes
         assert "1 recording of 1 patient, 1 frame" in text and "mm a pixel unknown" in text and "ms unknown" in text
-        assert "for pretraining alone" in text and "no classes" in text and "known of 0 of 1 recording" in text
+        assert "for pretraining, and for classes" in text and "no classes" in text and "known of 0 of 1 recording" in text
         assert found.tables[0][1:] == [["train", "1", "1", "1", "0"], ["validation", "0", "0", "0", "0"], ["test", "0", "0", "0", "0"]]
 
 

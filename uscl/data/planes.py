@@ -81,7 +81,7 @@ class _Drawn:
             if asked > len(ids):
                 shorter = kind.startswith("sweeps") and asked <= len(rest) and shortest > 1
                 how = f"{self.left_out} are shorter: lower frames" if shorter else "lower batch, or change share"
-                raise UserError(f"batch: by share and frames it asks for {asked} {kind}, the patients have {len(ids)}; {how}")
+                raise UserError(f"config.anatomy.batch: by share and frames it asks for {asked} {kind}, there are {len(ids)}; {how}")
 
     def cines(self, step):
         """int64 [stills], int64 [sweeps]: the cines of this step, all different."""
@@ -103,7 +103,7 @@ class PlaneBatches(_Drawn):
     def __init__(self, store, patients, *, batch, share, frames, column, ignore=(), reach=0, seed):
         sweeps = int((1 - share) * batch / frames + 1e-9)
         if not share and batch % frames:
-            raise UserError(f"batch: found {batch}; without stills (share=0) it must be a multiple of frames={frames}")
+            raise UserError(f"config.anatomy.batch: found {batch}; without stills (share=0) it must be a multiple of frames={frames}")
         if 0 < reach < frames:
             raise UserError(f"reach: found {reach}; {frames} frames of a sweep do not lie within it")
         options = {"shortest": frames, "column": column, "ignore": ignore, "seed": seed}

@@ -10,7 +10,8 @@ def describe(summary: dict[str, Any], *, table: str) -> str:
     new = "" if summary["new"] == summary["recordings"] else f" ({summary['new']} of them new)"
     lines = [f"{summary['recordings']} recordings{new} of {summary['patients']} patients, {summary['frames']} frames"]
     shown = ", ".join(f"{name} {n}" for name, n in summary["per_class"].items())
-    lines.append(f"{summary['labelled']} labelled frames" + (f": {shown}" if shown else "; such a store is for pretraining alone"))
+    without = "; such a store is for pretraining, and for classes that attributes.csv tells"
+    lines.append(f"{summary['labelled']} labelled frames" + (f": {shown}" if shown else without))
     for name, values in summary["classes"].items():
         if inside := [other for other, those in summary["classes"].items() if other != name and set(those) < set(values)]:
             lines.append(f"  {name} contains {', '.join(inside)}")

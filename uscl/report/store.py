@@ -79,7 +79,7 @@ def _cines(store, easel):
 
 def _labels(store, easel):
     if not len(store.labelled):
-        return {"text": "No frame is labelled: this store is for pretraining alone."}
+        return {"text": "No frame is labelled: this store is for pretraining, and for classes that attributes.csv tells."}
     key, panels = legend(store.classes), []
     for row in _spread(len(store.labelled)):
         line = store.labelled[row]

@@ -1,5 +1,7 @@
 """What the pages of all studies share: the findings on top, the tiles, and sections of which each may be missing."""
 
+import re
+
 from markupsafe import Markup
 
 from uscl.report.folder import Missing
@@ -35,7 +37,8 @@ def headline(found):
     """The first paragraph: each claim's question and its answer, in running text that is smaller than a run's one sentence."""
     one = Markup('<span style="display: block; margin: 0 0 .5em"><strong>{}</strong> {}</span>')
     whole = Markup('<span style="display: block; font-size: 17px; line-height: 1.45; letter-spacing: 0; text-wrap: pretty">{}</span>')
-    return whole.format(Markup("").join(one.format(*pair) for pair in found))
+    unbroken = ((question, re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", answer)) for question, answer in found)
+    return whole.format(Markup("").join(one.format(*pair) for pair in unbroken))
 
 
 def tiles(study, tables):

@@ -53,7 +53,7 @@ def spread(shares):
 
 def table(rows, names=FIGURES, noun="video"):
     """Mode by share: every figure with its interval."""
-    head = ["mode", {"value": "labels", "note": "share, videos"}]
+    head = ["mode", {"value": "labels", "note": f"share, {noun}s"}]
     head += [{"value": METRICS[name][0], "note": METRICS[name][1]} for name in names]
     order = sorted(rows, key=lambda row: row["fraction"])
     cells = [[_cell(row.get(name) or {}) for name in names] for row in order]
