@@ -8,6 +8,7 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 
 from pathlib import Path  # noqa: E402
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from uscl.train.mesh import cache_folder, enable_compilation_cache  # noqa: E402
@@ -19,6 +20,14 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", r"error:::uscl(\.|$)")
     if "s" not in config.option.reportchars:
         config.option.reportchars += "s"  # what was skipped is told with its reason, also under -q
+
+
+@pytest.fixture(scope="module")
+def quick_programs():
+    """LLVM's optimisations are left out: they take longer than a test's few updates. For modules whose time is whole runs of stages."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

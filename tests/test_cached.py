@@ -17,6 +17,7 @@ from uscl.train import state as states
 from uscl.train.cached import in_chunks
 from uscl.train.step import make_step
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 N, SIDE, CHUNKS = 32, 12, 8
 
 

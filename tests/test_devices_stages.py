@@ -34,7 +34,7 @@ from uscl.train import mesh as meshes
 N, SIDE, CLASSES, REGIONS, NEAR = 8, 64, 3, 9, 3
 # Enough pixels and channels at the bottom: the gradient of a distance between two embeddings that are nearly equal, like that of a
 # statistic over few places, is a quotient of rounding errors on any number of devices.
-WIDTH = (4, 4, 4, 4, 8, 16)
+WIDTH = (4, 4, 8, 16)  # two levels less than the stages' networks: what devices share is the same at every level
 LOSSES = {
     "info_nce pair": {"loss": "info_nce", "denominator": "pair"}, "info_nce all": {"loss": "info_nce", "denominator": "all"},
     "euclidean": {"loss": "pairwise", "distance": "euclidean"}, "cosine": {"loss": "pairwise", "distance": "cosine"},
@@ -91,7 +91,7 @@ def unmoved(key, image, target, **_):
 
 def network(name):
     """Without momentum the running statistics are those of the batch."""
-    options = {"decoder": {"blocks": 3}, "finetune": {"classes": CLASSES}}.get(name, {})
+    options = {"decoder": {"blocks": 1}, "finetune": {"classes": CLASSES}}.get(name, {})
     kind = {"encoder": models.GlobalModel, "decoder": models.LocalModel, "finetune": models.UNet}[name]
     return kind(width=WIDTH, momentum=0.0, **options)
 

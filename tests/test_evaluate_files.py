@@ -17,6 +17,7 @@ from uscl.train import hosts
 from uscl.train import mesh as meshes
 from uscl.train.logs import Log
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 WIDTH = (2, 2, 4, 4, 4, 4)
 TISSUES = {"cortex": [1], "medulla": [2], "central_echo_complex": [3]}
 CLASSES = {"capsule": [1, 2, 3], **TISSUES}  # the union, which has no embedding of its own

@@ -12,9 +12,9 @@ WIDTH = (4, 6, 8, 8, 8, 8)
 
 def test_the_same_distributions_as_the_modules_own():
     """Deviations from the two rules by hand: He's sqrt(2 / fan_in) and Glorot's limit / sqrt(3); Flax's own draw agrees with both."""
-    model = GlobalModel(width=WIDTH)
-    ours = initialise(model, 0, (64, 64, 1))
-    flax = jax.jit(partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    model = GlobalModel(width=WIDTH[:3])  # Flax's draws compile for long: no deeper than what is looked at
+    ours = initialise(model, 0, (16, 16, 1))
+    flax = jax.jit(partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), ours) == jax.tree.map(lambda x: (x.shape, x.dtype), dict(flax))
     for variables in (ours, flax):
         level = variables["params"]["encoder"]["level3"]["conv2"]

@@ -10,6 +10,9 @@ from jax.test_util import check_grads
 import reference
 from uscl.losses import info_nce, local_pairs, region_corners, region_neighbours, sample_regions
 
+# Compiled as it is used; dispatching its operations one by one would take most of the time of these tests.
+jitted = jax.jit(sample_regions, static_argnames="size")
+
 
 def test_corners_of_the_48_pixel_map():
     # 3 x 3 patches on a 48-pixel map: free side 44, lattice 0, 22, 44 and the quarter points 11, 33
@@ -61,7 +64,7 @@ def test_whole_corners_cut_exact_patches(size):
     corners = reference.region_corners(12, 16, size)
     want = np.array([[m[y:y + size, x:x + size].reshape(-1) for y, x in corners] for m in maps])
     for places in (corners, corners.astype(np.float32), np.broadcast_to(corners, (2, 13, 2)).astype(np.float32)):
-        got = sample_regions(maps, places, size=size)
+        got = jitted(maps, places, size=size)
         assert got.dtype == jnp.float32
         np.testing.assert_array_equal(got, want)
 
@@ -70,18 +73,18 @@ def test_fractional_corners_and_the_border():
     rng = np.random.default_rng(1)
     maps = rng.normal(size=(3, 9, 7, 2)).astype(np.float32)
     inside = rng.uniform(0, 4, size=(3, 8, 2)).astype(np.float32)
-    np.testing.assert_allclose(sample_regions(maps, inside), reference.sample_regions(maps, inside), atol=2e-6)
+    np.testing.assert_allclose(jitted(maps, inside), reference.sample_regions(maps, inside), atol=2e-6)
     anywhere = rng.uniform(-5, 12, size=(3, 8, 2)).astype(np.float32)
     got = sample_regions(maps, anywhere)
     np.testing.assert_allclose(got, reference.sample_regions(maps, anywhere), atol=2e-6)
-    np.testing.assert_allclose(jax.jit(sample_regions)(maps, anywhere), got, atol=1e-6)
-    np.testing.assert_allclose(sample_regions(maps * 0 + 4, anywhere), 4, rtol=1e-6)
+    np.testing.assert_allclose(jitted(maps, anywhere), got, atol=1e-6)
+    np.testing.assert_allclose(jitted(maps * 0 + 4, anywhere), 4, rtol=1e-6)
 
 
 def test_bilinear_reads_a_ramp_exactly():
     y, x = np.meshgrid(np.arange(8.0), np.arange(8.0), indexing="ij")
     maps = (3 * y - 2 * x)[None, ..., None].astype(np.float32)
-    got = sample_regions(maps, np.array([[1.25, 2.5]], np.float32))[0, 0]
+    got = jitted(maps, np.array([[1.25, 2.5]], np.float32))[0, 0]
     cells = [3 * (1.25 + a) - 2 * (2.5 + b) for a in range(3) for b in range(3)]
     np.testing.assert_allclose(got, cells, rtol=1e-6)
 
@@ -89,15 +92,15 @@ def test_bilinear_reads_a_ramp_exactly():
 def test_gradient_of_regions():
     maps = np.random.default_rng(2).normal(size=(1, 6, 6, 1)).astype(np.float32)
     corners = np.array([[0.3, 1.6], [2.4, 0.7]], np.float32)
-    check_grads(jax.jit(sample_regions), (maps, corners), order=1, atol=1e-2, rtol=1e-2, eps=1e-2)
+    check_grads(jitted, (maps, corners), order=1, atol=1e-2, rtol=1e-2, eps=1e-2)
     # a pixel no patch touches gets exactly no gradient, the pixels of one patch exactly one each
-    gradient = jax.grad(lambda m: sample_regions(m, np.array([[1, 2]]), size=3).sum())(maps)
+    gradient = jax.jit(jax.grad(lambda m: sample_regions(m, np.array([[1, 2]]), size=3).sum()))(maps)
     want = np.zeros((1, 6, 6, 1))
     want[0, 1:4, 2:5] = 1
     np.testing.assert_array_equal(gradient, want)
-    half = sample_regions(maps.astype(jnp.bfloat16), corners)
+    half = jitted(maps.astype(jnp.bfloat16), corners)
     assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.asarray(half, np.float32), sample_regions(maps, corners), atol=5e-2)
+    np.testing.assert_allclose(np.asarray(half, np.float32), jitted(maps, corners), atol=5e-2)
 
 
 def some_positive(seed=0, m=5):
@@ -157,7 +160,7 @@ def test_the_local_loss_of_two_views(temperature):
             want[i, a] = -np.log(match / (match + sum(e)))
     two_views = np.kron([[0, 1], [1, 0]], np.eye(n)).astype(np.float32)
     positive, negative = local_pairs(two_views, near, negatives="image")
-    got = info_nce(z.reshape(-1, 4), positive, negative, temperature=temperature)
+    got = jax.jit(info_nce)(z.reshape(-1, 4), positive, negative, temperature=temperature)
     np.testing.assert_allclose(got, want.reshape(-1), rtol=2e-5, atol=2e-6)
 
 
@@ -165,9 +168,10 @@ def test_zero_weight_and_worst_corner_of_the_local_loss():
     near = reference.region_neighbours(reference.region_corners(24, 24))
     positive, negative = local_pairs(some_positive(m=4) * 0 + np.eye(4, k=1, dtype=np.float32), near, negatives="image")
     z = np.random.default_rng(4).normal(size=(4 * 13, 3)).astype(np.float32)
-    gradient = jax.grad(lambda z: info_nce(z, positive, negative)[:13].sum())(z)  # image 0 has image 1 for a partner
+    gradient = jax.jit(jax.grad(lambda z: info_nce(z, positive, negative)[:13].sum()))(z)  # image 0 has image 1 for a partner
     assert np.all(np.abs(gradient[:26]).max(axis=1) > 0)
     np.testing.assert_array_equal(gradient[26:], 0)
+    cold = jax.jit(jax.value_and_grad(lambda z: info_nce(z, positive, negative, temperature=0.01).sum()))
     for worst in (np.ones_like(z), np.zeros_like(z)):
-        value, gradient = jax.value_and_grad(lambda z: info_nce(z, positive, negative, temperature=0.01).sum())(worst)
+        value, gradient = cold(worst)
         assert np.isfinite(value) and np.all(np.isfinite(gradient))

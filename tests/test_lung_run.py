@@ -17,6 +17,7 @@ from uscl.models import ClipEncoder
 from uscl.stages import clips, experiment, saliency, start
 from uscl.train import checkpoint
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 MODES = ("random", "supervised", "features", "finetuned")
 SAME = ("results.json", "metrics.jsonl", "classify/predictions.csv", "classify/table.json", "saliency/localisation.json")
 

@@ -14,6 +14,9 @@ from uscl import nakagami
 METHODS = ["moments", "mle", "closed_form"]
 SHAPES = [(0.5, 2.0), (1.0, 1.0), (1.7, 0.3), (4.0, 9.0)]
 
+# Compiled as they are used; dispatching their operations one by one would take most of the time of these tests.
+fit, log_pdf, kl = jax.jit(nakagami.fit, static_argnames=("method", "axis")), jax.jit(nakagami.log_pdf), jax.jit(nakagami.kl)
+
 
 def even_sample(m, omega=1.0):
     """20000 values at evenly spaced probabilities: a sample without luck."""
@@ -23,19 +26,19 @@ def even_sample(m, omega=1.0):
 @pytest.mark.parametrize("m, omega", SHAPES)
 def test_density(m, omega):
     r = np.linspace(0.01, 5, 200) * np.sqrt(omega)
-    np.testing.assert_allclose(nakagami.log_pdf(r, m, omega), stats.nakagami.logpdf(r, m, scale=np.sqrt(omega)), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(log_pdf(r, m, omega), stats.nakagami.logpdf(r, m, scale=np.sqrt(omega)), rtol=2e-5, atol=2e-5)
     r = np.linspace(0, 1, 40001)[1:] ** 2 * 6 * np.sqrt(omega)
-    np.testing.assert_allclose(integrate.trapezoid(np.exp(nakagami.log_pdf(r, m, omega)), r), 1, atol=5e-4)
-    np.testing.assert_allclose(nakagami.log_pdf(1.0, 1.0, 1.0), np.log(2) - 1, rtol=1e-5)
-    edge = nakagami.log_pdf(jnp.array([0.0, -1.0]), jnp.array([[0.4], [0.5], [m + 0.5]]), 2.0)  # parameters broadcast
+    np.testing.assert_allclose(integrate.trapezoid(np.exp(log_pdf(r, m, omega)), r), 1, atol=5e-4)
+    np.testing.assert_allclose(log_pdf(1.0, 1.0, 1.0), np.log(2) - 1, rtol=1e-5)
+    edge = log_pdf(jnp.array([0.0, -1.0]), jnp.array([[0.4], [0.5], [m + 0.5]]), 2.0)  # parameters broadcast
     np.testing.assert_allclose(edge, [[np.inf, -np.inf], [np.log(2) - np.log(4 * np.pi) / 2, -np.inf], [-np.inf, -np.inf]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("m, omega", SHAPES)
 def test_gradient_of_the_density_and_that_the_mean_score_is_zero(m, omega):
     r = jnp.array([0.4, 1.1, 2.0])
-    check_grads(jax.jit(nakagami.log_pdf), (r, jnp.float32(m), jnp.float32(omega)), order=1, atol=1e-2, rtol=1e-2, eps=1e-2)
-    scores = jax.jit(jax.vmap(jax.grad(nakagami.log_pdf, argnums=(1, 2)), (0, None, None)))
+    check_grads(log_pdf, (r, jnp.float32(m), jnp.float32(omega)), order=1, atol=1e-2, rtol=1e-2, eps=1e-2)
+    scores = jax.jit(jax.vmap(jax.grad(log_pdf, argnums=(1, 2)), (0, None, None)))
     np.testing.assert_allclose(np.mean(scores(jnp.float32(even_sample(m, omega)), m, omega), axis=1), 0, atol=5e-3)
 
 
@@ -51,10 +54,10 @@ def test_samples(m, omega):
 
 def test_divergence():
     for pair in ((1, 1, 2, .5), (.6, 2, 1.5, 1), (3, .2, .8, .4), (1.3, 5, 1.2, 5.5), (8, 1, 8, 3)):
-        np.testing.assert_allclose(nakagami.kl(*pair), reference.kl(*pair), rtol=1e-3, atol=2e-5)
-    np.testing.assert_allclose(nakagami.kl(jnp.array([.5, 1, 7]), 2.0, jnp.array([.5, 1, 7]), 2.0), 0, atol=2e-6)
-    np.testing.assert_allclose(nakagami.kl(1.0, 1.0, 1.0, 2.0), np.log(2) - 0.5, rtol=1e-5)
-    gradient = jax.grad(nakagami.kl, argnums=(0, 1, 2, 3))(1.4, 0.7, 1.4, 0.7)
+        np.testing.assert_allclose(kl(*pair), reference.kl(*pair), rtol=1e-3, atol=2e-5)
+    np.testing.assert_allclose(kl(jnp.array([.5, 1, 7]), 2.0, jnp.array([.5, 1, 7]), 2.0), 0, atol=2e-6)
+    np.testing.assert_allclose(kl(1.0, 1.0, 1.0, 2.0), np.log(2) - 0.5, rtol=1e-5)
+    gradient = jax.grad(kl, argnums=(0, 1, 2, 3))(1.4, 0.7, 1.4, 0.7)
     np.testing.assert_allclose(gradient, 0, atol=1e-5)
 
 
@@ -63,8 +66,8 @@ def test_divergence():
 def test_fit_agrees_with_loop(method, m, omega):
     x = even_sample(m, omega)[::37]
     weight = np.random.default_rng(0).uniform(0, 1, x.shape)
-    f = partial(nakagami.fit, method=method)
-    for got in (f(x), jax.jit(f)(x)):
+    f = partial(fit, method=method)
+    for got in (nakagami.fit(x, method=method), f(x)):
         np.testing.assert_allclose(got, reference.nakagami(x, method=method), rtol=3e-5)
     np.testing.assert_allclose(f(x, weight), reference.nakagami(x, weight, method), rtol=3e-5)
     np.testing.assert_allclose(f(x, weight * 1e-6), f(x, weight), rtol=5e-4)
@@ -78,7 +81,7 @@ def test_fit_agrees_with_loop(method, m, omega):
 def test_fit_along_axes(method):
     x = np.random.default_rng(2).gamma(1, 1, (4, 5, 60)).astype(np.float32) ** 0.5
     for axis, moved in ((-1, x), (1, np.moveaxis(x, 1, -1)), ((0, 2), np.moveaxis(x, 0, 1).reshape(5, -1))):
-        m, omega = nakagami.fit(x, method=method, axis=axis)
+        m, omega = fit(x, method=method, axis=axis)
         assert m.shape == omega.shape == moved.shape[:-1] and m.dtype == omega.dtype == jnp.float32
         want = np.array([reference.nakagami(row, method=method) for row in moved.reshape(-1, moved.shape[-1])])
         np.testing.assert_allclose(np.ravel(m), want[:, 0], rtol=1e-3)
@@ -87,15 +90,15 @@ def test_fit_along_axes(method):
 
 def test_moments_by_hand():
     for squares, want in (([0, 2], (1, 1)), ([1, 3], (4, 2)), ([0, 1, 1, 1], (3, 0.75)), ([1, 1], (1e6, 1)), ([0, 0], (0, 0))):
-        np.testing.assert_allclose(nakagami.fit(np.sqrt(squares)), want, rtol=1e-4)
-    np.testing.assert_allclose(nakagami.fit(np.ones(3), eps=1e-3)[0], 1e3, rtol=1e-4)
-    assert all(a.dtype == jnp.float32 for a in nakagami.fit(jnp.ones(8, jnp.bfloat16)))
+        np.testing.assert_allclose(fit(np.sqrt(squares)), want, rtol=1e-4)
+    np.testing.assert_allclose(fit(np.ones(3), eps=1e-3)[0], 1e3, rtol=1e-4)
+    assert all(a.dtype == jnp.float32 for a in fit(jnp.ones(8, jnp.bfloat16)))
 
 
 def test_likelihood_solves_its_equation_over_four_decades():
     for m in (0.05, 0.2, 1, 10, 80):
         x = np.maximum(np.sqrt(np.random.default_rng(3).gamma(m, 1 / m, 3000)), 1e-5)
-        np.testing.assert_allclose(nakagami.fit(x, method="mle")[0], reference.nakagami(x, method="mle")[0], rtol=3e-5)
+        np.testing.assert_allclose(fit(x, method="mle")[0], reference.nakagami(x, method="mle")[0], rtol=3e-5)
 
 
 TABLE = [  # m, N, then mean and sd of each method
@@ -108,7 +111,7 @@ TABLE = [  # m, N, then mean and sd of each method
 def test_simulation_table(m, n, moments, mle, closed_form):
     x = np.sqrt(np.random.default_rng(4).gamma(m, 1 / m, (3000, n)))
     for method, (mean, sd) in zip(METHODS, (moments, mle, closed_form), strict=True):
-        got = np.asarray(jax.jit(partial(nakagami.fit, method=method, axis=1))(x)[0])
+        got = np.asarray(fit(x, method=method, axis=1)[0])
         np.testing.assert_allclose(got.mean(), mean, rtol=0.05, err_msg=method)
         np.testing.assert_allclose(got.std(), sd, rtol=0.20, err_msg=method)
 
@@ -117,7 +120,7 @@ def test_simulation_table(m, n, moments, mle, closed_form):
 def test_zeros_do_not_enter_logarithms(share):
     x = np.concatenate([even_sample(1.0), np.zeros(int(20000 * share / (1 - share)))])
     for method, m in zip(METHODS, ((1 - share) / (1 + share), 1, 1), strict=True):
-        np.testing.assert_allclose(nakagami.fit(x, method=method), [m, 1 - share], rtol=0.01, err_msg=method)
+        np.testing.assert_allclose(fit(x, method=method), [m, 1 - share], rtol=0.01, err_msg=method)
 
 
 def test_bright_outliers_and_mixtures_read_low():
@@ -126,32 +129,32 @@ def test_bright_outliers_and_mixtures_read_low():
     for sample, wanted in ((thousandth, (0.112, 0.88, 0.727)), (hundredth, (0.0404, 0.52, 0.328)),
                            (np.concatenate([x, 2 * x]), (0.581, 0.748, 0.706))):  # two tissues 6 dB apart
         for method, m in zip(METHODS, wanted, strict=True):
-            np.testing.assert_allclose(nakagami.fit(sample, method=method)[0], m, rtol=0.03, err_msg=method)
+            np.testing.assert_allclose(fit(sample, method=method)[0], m, rtol=0.03, err_msg=method)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_degenerate_input_stays_finite(method):
-    f = jax.jit(jax.value_and_grad(lambda x, w: sum(nakagami.fit(x, w, method=method)), argnums=(0, 1)))
+    f = jax.jit(jax.value_and_grad(lambda x, w: sum(fit(x, w, method=method)), argnums=(0, 1)))
     ones = np.ones(50)
     for x in (ones, 0.37 * ones, 0 * ones, np.eye(50)[3], 1e-4 * ones, 1 - 1e-6 * np.arange(50)):
         for w in (ones, 0 * ones, np.eye(50)[3], np.eye(50)[7]):
             value, gradients = f(x, w)
             assert np.isfinite(value) and value >= 0 and all(np.all(np.isfinite(g)) for g in gradients)
-    m, omega = nakagami.fit(0.5 * ones, method=method)
+    m, omega = fit(0.5 * ones, method=method)
     assert m > 1e3 and abs(omega - 0.25) < 1e-5  # no spread at all: the cap lies far above any tissue
-    np.testing.assert_array_equal(nakagami.fit(ones, 0 * ones, method=method), 0)  # nothing to fit
+    np.testing.assert_array_equal(fit(ones, 0 * ones, method=method), 0)  # nothing to fit
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_gradient_of_fit(method):
     rng = np.random.default_rng(5)
     x, w = np.float32(rng.uniform(0.3, 1.5, 12)), np.float32(rng.uniform(0.5, 1, 12))
-    check_grads(jax.jit(partial(nakagami.fit, method=method)), (x, w), order=1, atol=2e-2, rtol=2e-2, eps=1e-2)
+    check_grads(partial(fit, method=method), (x, w), order=1, atol=2e-2, rtol=2e-2, eps=1e-2)
     narrow, step = 0.9 + 0.2 * x, 1e-5 * np.eye(12)  # m is about 50
     ends = [[reference.nakagami(row, method=method)[0] for row in narrow + s] for s in (step, -step)]
     want = np.subtract(*ends) / 2e-5
-    np.testing.assert_allclose(jax.grad(lambda x: nakagami.fit(x, method=method)[0])(narrow), want, atol=4e-3 * abs(want).max())
-    gradient = jax.grad(lambda x: sum(nakagami.fit(x, w * (np.arange(12) != 4), method=method)))(x)
+    np.testing.assert_allclose(jax.grad(lambda x: fit(x, method=method)[0])(narrow), want, atol=4e-3 * abs(want).max())
+    gradient = jax.grad(lambda x: sum(fit(x, w * (np.arange(12) != 4), method=method)))(x)
     assert gradient[4] == 0 and np.all(gradient[5:] != 0)
 
 
@@ -164,10 +167,10 @@ def test_moments_of_gray_levels_are_not_those_of_the_envelope(m, dynamic_range, 
     envelope = even_sample(m) * 10 ** (-below_white / 20)
     gray = np.asarray(nakagami.log_compress(envelope, dynamic_range=dynamic_range))
     assert gray.min() >= 0 and gray.max() <= 1
-    np.testing.assert_allclose(nakagami.fit(gray)[0], m_gray, rtol=0.1)
+    np.testing.assert_allclose(fit(gray)[0], m_gray, rtol=0.1)
     np.testing.assert_allclose(gray.mean() / gray.std(), snr, rtol=0.1)
     if below_white == 30 and m == 1 and dynamic_range == 60:  # hardly a pixel is clipped: decompression brings m back
-        np.testing.assert_allclose(nakagami.fit(nakagami.decompress(gray, dynamic_range=60.0))[0], 1, rtol=0.02)
+        np.testing.assert_allclose(fit(nakagami.decompress(gray, dynamic_range=60.0))[0], 1, rtol=0.02)
 
 
 def test_log_compression_by_hand():

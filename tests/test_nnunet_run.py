@@ -17,6 +17,7 @@ from uscl.stages import experiment, nnunet
 from uscl.stages import run as stage_run
 from uscl.types import UserError
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 plans, done, made = nnunets.plans, nnunets.done, nnunets.made  # fixtures
 
 

@@ -20,6 +20,7 @@ from uscl.metrics import confusion, macro
 from uscl.stages import modes, planes
 from uscl.train import checkpoint
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 SAME = ("results.json", "metrics.jsonl", "planes/predictions.csv", "planes/table.json")
 
 

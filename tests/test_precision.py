@@ -15,6 +15,7 @@ from uscl.stages.pairs import rule_of
 from uscl.train import mesh, state
 from uscl.train.step import make_step
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 WIDTH = (4, 4, 8, 8)
 RNG = np.random.default_rng(0)
 FRAMES = {"image": RNG.integers(0, 255, (4, 32, 32, 1)).astype(np.uint8), "cine": np.arange(4, dtype=np.int32),

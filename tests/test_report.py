@@ -102,6 +102,13 @@ def page(run):
     return report.draw(run).read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Figures of a page that is only read stay empty: painting them is nearly all of its time."""
+    monkeypatch.setattr(Easel, "_svg", lambda self, panel: "<svg></svg>")
+    monkeypatch.setattr(Easel, "_sheet", lambda self, *_: None)
+
+
 class Reader(HTMLParser):
     """Checks that tags close in order; keeps what is said and what is pointed at."""
 
@@ -192,7 +199,7 @@ def test_the_plan_is_told_stage_by_stage(page):
         assert told in text, told
 
 
-def test_a_plan_before_its_post_processing(tmp_path):
+def test_a_plan_before_its_post_processing(tmp_path, unpainted):
     write_run(tmp_path)
     (tmp_path / "nnunet/postprocessing.json").unlink()
     assert "nnunet/postprocessing.json was not written" in Reader(report.draw(tmp_path).read_text()).text
@@ -201,7 +208,7 @@ def test_a_plan_before_its_post_processing(tmp_path):
         SECTIONS["plan"][1](Folder(tmp_path), Easel(tmp_path / "plots"))
 
 
-def test_a_run_tells_only_of_its_stages(tmp_path):
+def test_a_run_tells_only_of_its_stages(tmp_path, unpainted):
     write_run(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text()) | {"nnunet": {"epochs": 61}}
     for stages, shown, left_out in (

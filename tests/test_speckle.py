@@ -11,6 +11,8 @@ import reference
 from uscl.losses import speckle_loss
 from uscl.nakagami import log_compress
 
+# Compiled as they are used; dispatching their operations one by one would take most of the time of these tests.
+speckle = jax.jit(speckle_loss, static_argnames=("form", "envelope"))
 FORMS = pytest.mark.parametrize("form", ["parameters", "log_parameters"])
 
 
@@ -36,7 +38,7 @@ def test_agrees_with_loop_eager_and_jitted(form, seed):
     assert eager.shape == (3,) and eager.dtype == jnp.float32
     want = reference.speckle_loss(*[a.astype(np.float64) for a in arrays], form=form)
     np.testing.assert_allclose(eager, want, rtol=2e-3)
-    np.testing.assert_allclose(jax.jit(partial(speckle_loss, form=form))(*arrays), eager, rtol=1e-4)
+    np.testing.assert_allclose(speckle(*arrays, form=form), eager, rtol=1e-4)
 
 
 def chequered():
@@ -52,16 +54,16 @@ def chequered():
 def test_by_hand():
     image, left, right = chequered()
     plain, logs = np.hypot(2 / 3, 1 / 4), np.hypot(np.log(3), np.log(2))
-    np.testing.assert_allclose(speckle_loss(image, left, right), plain, rtol=1e-3)
-    np.testing.assert_allclose(speckle_loss(image, right, left), plain, rtol=1e-3)
-    np.testing.assert_allclose(speckle_loss(image, left, right, form="log_parameters"), logs, rtol=1e-3)
-    both = speckle_loss(image, np.concatenate([left, right], -1), np.concatenate([right, left], -1))
+    np.testing.assert_allclose(speckle(image, left, right), plain, rtol=1e-3)
+    np.testing.assert_allclose(speckle(image, right, left), plain, rtol=1e-3)
+    np.testing.assert_allclose(speckle(image, left, right, form="log_parameters"), logs, rtol=1e-3)
+    both = speckle(image, np.concatenate([left, right], -1), np.concatenate([right, left], -1))
     np.testing.assert_allclose(both, 2 * plain, rtol=1e-3)  # a sum over classes, not a mean
     x = np.sqrt(np.array([1, 3, 0, 2])[np.arange(200) % 2 + 2 * (np.arange(200) // 100)] / 4).reshape(1, 10, 20)
     upper = np.repeat([1.0, 0.0], 100).reshape(1, 10, 20, 1)  # (m, omega): (4, 1/2) above, (1, 1/4) below
-    np.testing.assert_allclose(speckle_loss(x, 1 - upper, upper), np.sqrt(9 + 1 / 16), rtol=1e-4)
+    np.testing.assert_allclose(speckle(x, 1 - upper, upper), np.sqrt(9 + 1 / 16), rtol=1e-4)
     # the whole picture is 3/8 white: p = 3/8, m = p / (1 - p) = 3/5
-    half = speckle_loss(image, np.full_like(left, .5), left)
+    half = speckle(image, np.full_like(left, .5), left)
     np.testing.assert_allclose(half, np.hypot(2 / 5, 1 / 8), rtol=1e-3)
 
 
@@ -69,7 +71,7 @@ def test_by_hand():
 @pytest.mark.parametrize("size", [1.0, 0.5])
 def test_perfect_agreement_is_zero_with_a_finite_gradient(form, size):
     image, _, target = batch(0)  # a half-sure mask has the same weighted moments
-    value, gradient = jax.value_and_grad(lambda p: speckle_loss(image, p, target, form=form).sum())(target * size)
+    value, gradient = jax.value_and_grad(lambda p: speckle(image, p, target, form=form).sum())(target * size)
     if size == 1:
         assert value == 0
         np.testing.assert_array_equal(gradient, 0)
@@ -80,7 +82,7 @@ def test_perfect_agreement_is_zero_with_a_finite_gradient(form, size):
 @FORMS
 def test_absent_classes_add_nothing_and_get_no_gradient(form):
     image, prediction, target = batch(1)
-    f = partial(speckle_loss, form=form)
+    f = partial(speckle, form=form)
     gradient = jax.grad(lambda p: f(image, p, target).sum())(prediction)
     np.testing.assert_array_equal(gradient[1, ..., 2], 0)
     assert all(np.abs(gradient[b, ..., k]).max() > 0 for b, k in ((0, 0), (0, 2), (1, 0), (1, 1)))
@@ -94,19 +96,19 @@ def test_absent_classes_add_nothing_and_get_no_gradient(form):
 def test_masses_below_the_floor_get_no_gradient(form):
     image, prediction, target = batch(2)
     faint = prediction * np.array([1, 0.02, 1], np.float32)  # 400 pixels: less than 8 of mass for the second class
-    value, gradient = jax.value_and_grad(lambda p: speckle_loss(image, p, target, form=form).sum())(faint)
+    value, gradient = jax.value_and_grad(lambda p: speckle(image, p, target, form=form).sum())(faint)
     np.testing.assert_array_equal(gradient[..., 1], 0)
     np.testing.assert_allclose(value, reference.speckle_loss(image, faint, target, form).sum(), rtol=2e-3)  # it still counts
     assert np.abs(gradient[0, ..., 0]).max() > 0
-    gradient = jax.grad(lambda p: speckle_loss(image, p, target, form=form, min_pixels=1.0).sum())(faint)
+    gradient = jax.grad(lambda p: speckle(image, p, target, form=form, min_pixels=1.0).sum())(faint)
     assert np.abs(gradient[0, ..., 1]).max() > 0
     nothing = prediction * np.array([1, 0, 1], np.float32)  # a region without a pixel has no parameters: skipped, not (0, 0)
-    f = partial(speckle_loss, form=form)
+    f = partial(speckle, form=form)
     np.testing.assert_allclose(f(image, nothing, target), f(image, prediction[..., ::2], target[..., ::2]), rtol=1e-5)
     few = target.copy()
     few[..., 1] = 0
     few[:, 9, 3:7, 1] = 1  # 4 pixels of truth
-    value, gradient = jax.value_and_grad(lambda p: speckle_loss(image, p, few, form=form).sum())(prediction)
+    value, gradient = jax.value_and_grad(lambda p: speckle(image, p, few, form=form).sum())(prediction)
     np.testing.assert_array_equal(gradient[..., 1], 0)
     few[..., 1] = 0  # too small to measure is as good as absent
     np.testing.assert_allclose(value, reference.speckle_loss(image, prediction, few, form).sum(), rtol=2e-3)
@@ -117,7 +119,7 @@ def test_masses_below_the_floor_get_no_gradient(form):
 @pytest.mark.parametrize("envelope", [False, True])
 def test_finite_at_the_corners(form, value, envelope):
     image, prediction, target = batch(3)
-    f = jax.jit(jax.value_and_grad(lambda x, p, t: speckle_loss(x, p, t, form=form, envelope=envelope).sum(), argnums=(0, 1)))
+    f = jax.jit(jax.value_and_grad(lambda x, p, t: speckle(x, p, t, form=form, envelope=envelope).sum(), argnums=(0, 1)))
     flat = np.full_like(image, value)
     speck = flat.copy()
     speck[:, 3, 3] = 0.9
@@ -131,13 +133,13 @@ def test_finite_at_the_corners(form, value, envelope):
 def test_gradients_against_differences(form):
     arrays = batch(4)
     image, prediction, target = [a[:1] for a in arrays]
-    check_grads(jax.jit(lambda p: speckle_loss(image, p, target, form=form)), (prediction,), order=1, atol=2e-2, rtol=2e-2, eps=1e-2)
+    check_grads(jax.jit(lambda p: speckle(image, p, target, form=form)), (prediction,), order=1, atol=2e-2, rtol=2e-2, eps=1e-2)
 
 
 @FORMS
 def test_what_must_not_matter(form):
     image, prediction, target = batch(5)
-    f = partial(speckle_loss, form=form)
+    f = partial(speckle, form=form)
     want = np.asarray(f(image, prediction, target))
     order, pixels = np.array([2, 0, 1]), np.random.default_rng(0).permutation(400)
     np.testing.assert_allclose(f(image[order], prediction[order], target[order]), want[order], rtol=1e-4)
@@ -155,11 +157,11 @@ def test_envelope_undoes_the_log_compression(dynamic_range):
     envelope = np.clip(envelope, 0.02, 1)  # inside both dynamic ranges
     gray = log_compress(envelope, dynamic_range=dynamic_range)
     want = reference.speckle_loss(envelope.astype(np.float64), prediction, target)
-    got = speckle_loss(gray, prediction, target, envelope=True, dynamic_range=dynamic_range)
+    got = speckle(gray, prediction, target, envelope=True, dynamic_range=dynamic_range)
     np.testing.assert_allclose(got, want, rtol=3e-3)
-    assert np.all(np.abs(speckle_loss(gray, prediction, target) - want) > 0.1 * want)
+    assert np.all(np.abs(speckle(gray, prediction, target) - want) > 0.1 * want)
     seen = np.random.default_rng(1).uniform(size=envelope.shape) < 0.7  # black pixels are censored, not measured
-    got = speckle_loss(gray * seen, prediction, target, envelope=True, dynamic_range=dynamic_range)
+    got = speckle(gray * seen, prediction, target, envelope=True, dynamic_range=dynamic_range)
     want = reference.speckle_loss(envelope.astype(np.float64), prediction * seen[..., None], target * seen[..., None])
     np.testing.assert_allclose(got, want, rtol=3e-3)
 
@@ -167,7 +169,7 @@ def test_envelope_undoes_the_log_compression(dynamic_range):
 @FORMS
 def test_half_precision_comes_out_in_float32(form):
     half = [jnp.asarray(a, jnp.bfloat16) for a in batch(7)]
-    got = speckle_loss(*half, form=form)
+    got = speckle(*half, form=form)
     assert got.dtype == jnp.float32
     want = reference.speckle_loss(*[np.asarray(a, np.float64) for a in half], form=form)
     np.testing.assert_allclose(got, want, rtol=3e-3)
@@ -175,4 +177,4 @@ def test_half_precision_comes_out_in_float32(form):
 
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError):
-        speckle_loss(*batch(0), form="divergence")
+        speckle(*batch(0), form="divergence")

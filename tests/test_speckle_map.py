@@ -15,6 +15,8 @@ from uscl.losses.speckle_map import local_logs, window_sides
 from uscl.stages import finetune
 from uscl.types import UserError
 
+logs_of = jax.jit(local_logs)
+
 
 def board(side=20):
     """[1, side, 2 side] of two chequerboards: p of 1/4 and 3/4 on the left, of 0 and 1/2 on the right: (m, omega) (4, 1/2) and (1, 1/4)."""
@@ -69,7 +71,7 @@ def loss_by_loop(image, prediction, target, valid, side):
 def test_by_hand():
     image, f = board(), jax.jit(partial(speckle_loss, form="map", window=4))
     deep, left, right = slice(2, 18), slice(2, 18), slice(22, 38)
-    logs, known = local_logs(image, np.ones_like(image, bool), 4)
+    logs, known = logs_of(image, np.ones_like(image, bool), 4)
     np.testing.assert_allclose(logs[0, deep, left], np.broadcast_to(np.log([4, 0.5]), (16, 16, 2)), atol=1e-5)
     np.testing.assert_allclose(logs[0, deep, right], np.broadcast_to(np.log([1, 0.25]), (16, 16, 2)), atol=1e-5)
     assert known.all()
@@ -77,7 +79,7 @@ def test_by_hand():
     both = region(deep, left) + region(deep, right)  # the mean of the logarithms lies half-way; m of the whole would not
     np.testing.assert_allclose(f(image, both, region(deep, left)), np.sqrt(5) / 2 * np.log(2), rtol=1e-5)
     np.testing.assert_allclose(f(image * 0.3, region(deep, right), region(deep, left)), np.sqrt(5) * np.log(2), rtol=1e-5)  # gain is out
-    flat, known = local_logs(np.full((1, 9, 9), 0.5, np.float32), np.ones((1, 9, 9), bool), 5)
+    flat, known = logs_of(np.full((1, 9, 9), 0.5, np.float32), np.ones((1, 9, 9), bool), 5)
     np.testing.assert_allclose(flat, np.broadcast_to(np.log([100, 0.25]), flat.shape), rtol=1e-5)
 
 
@@ -87,7 +89,7 @@ def test_maps_agree_with_loops_with_pixels_left_out(side):
     valid = np.random.default_rng(1).uniform(size=image.shape) < 0.6
     valid[0, :5, :5] = False
     image[1, 6:, :] = 0
-    logs, known = jax.jit(local_logs)(image, valid, np.float32(side))
+    logs, known = logs_of(image, valid, np.float32(side))
     for b in range(2):
         want, where = by_loop(image[b], valid[b], side)
         np.testing.assert_array_equal(known[b], where)
@@ -99,7 +101,7 @@ def test_whole_windows_are_those_of_the_nakagami_image():
     image, *_ = batch(2, images=1, side=30)
     valid = np.random.default_rng(3).uniform(size=image.shape) < 0.7
     m, omega = jax.jit(partial(nakagami.parameter_map, window=7))(image[0], valid[0])
-    logs, known = jax.jit(local_logs)(image, valid, 7)
+    logs, known = logs_of(image, valid, 7)
     np.testing.assert_array_equal(known[0], omega > 0)
     np.testing.assert_allclose(jnp.where(known[0], jnp.clip(jnp.exp(logs[0, ..., 0]), 0.05, 10), 0), m, rtol=1e-4)
     np.testing.assert_allclose(jnp.where(known[0], jnp.exp(logs[0, ..., 1]), 0), omega, rtol=1e-5)
@@ -132,7 +134,7 @@ def test_gradients_are_those_of_differences_and_zero_where_there_is_nothing_to_l
     value, gradient = slope(faint, target)
     assert not gradient[..., 1].any() and gradient[..., 0].any()
     np.testing.assert_allclose(value, f(prediction, target), rtol=1e-4)
-    by_image = jax.grad(lambda x: speckle_loss(x, prediction, target, form="map", window=5).sum())(image)
+    by_image = jax.jit(jax.grad(lambda x: speckle_loss(x, prediction, target, form="map", window=5).sum()))(image)
     assert not by_image.any()  # the map is data
 
 

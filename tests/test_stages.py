@@ -9,9 +9,11 @@ import pytest
 
 from uscl import config as uscl_config
 from uscl.data.loader import CineBatches, LabelledBatches
+from uscl.report.figures import Easel
 from uscl.stages import experiment
 from uscl.types import UserError
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 STEPS = 4
 
 
@@ -32,9 +34,11 @@ def tiny(**changes):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """An undisturbed run."""
+    """An undisturbed run. Its report's figures are painted once, as pictures; those inside the page are test_report's."""
     folder = tmp_path_factory.mktemp("done")
-    experiment.run(tiny(), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Easel, "_svg", lambda self, panel: "<svg></svg>")
+        experiment.run(tiny(), folder)
     return folder
 
 
@@ -77,25 +81,33 @@ def test_the_same_command_again_trains_nothing(done, undrawn):
     assert checkpoints == {path: path.stat().st_mtime_ns for path in done.glob("*/checkpoints/*")}
 
 
-@pytest.mark.parametrize("stage", ["encoder", "decoder", "finetune"])
-def test_interrupted_and_resumed_equals_undisturbed(stage, done, undrawn, tmp_path, monkeypatch):
-    """Ctrl-C while the stage's second batch is fetched; then the same command once more."""
-    kind = LabelledBatches if stage == "finetune" else CineBatches
-    fetch, seen = kind.batch, []
+def test_interrupted_in_every_stage_and_resumed_equals_undisturbed(done, undrawn, tmp_path, monkeypatch):
+    """Ctrl-C while each stage's second batch is fetched, and the same command once more after each."""
+    stages, hit = ("encoder", "decoder", "finetune"), []
 
-    def batch(self, step):
-        running = next(s for s in ("encoder", "decoder", "finetune") if not (tmp_path / s / "checkpoints" / str(STEPS)).exists())
-        if running == stage and step == 1 and len(seen) == 0:
-            seen.append(step)
-            os.kill(os.getpid(), signal.SIGINT)
-        return fetch(self, step)
+    def ended(stage):
+        return (tmp_path / stage / "checkpoints" / str(STEPS)).exists()
+
+    def interrupt(patched, kind):
+        fetch = kind.batch
+
+        def batch(self, step):
+            running = next(stage for stage in stages if not ended(stage))
+            if step == 1 and running not in hit:
+                hit.append(running)
+                os.kill(os.getpid(), signal.SIGINT)
+            return fetch(self, step)
+
+        patched.setattr(kind, "batch", batch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(kind, "batch", batch)
-        with pytest.raises(SystemExit) as stopped:
-            experiment.run(tiny(), tmp_path)
-    assert stopped.value.code == 130 and seen and not (tmp_path / "results.json").exists()
-    assert not (tmp_path / stage / "checkpoints" / str(STEPS)).exists()
+        for kind in (CineBatches, LabelledBatches):
+            interrupt(patched, kind)
+        for number, stage in enumerate(stages):
+            with pytest.raises(SystemExit) as stopped:
+                experiment.run(tiny(), tmp_path)
+            assert stopped.value.code == 130 and hit == list(stages[: number + 1]) and not (tmp_path / "results.json").exists()
+            assert not ended(stage) and all(ended(before) for before in stages[:number])
     experiment.run(tiny(), tmp_path)
     for name in ("results.json", "metrics.jsonl", "evaluate/cases.csv"):
         assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
