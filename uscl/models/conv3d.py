@@ -1,11 +1,15 @@
 """Convolution of clips [B, T, H, W, C] in two forms of equal values, and the layer of the clip networks: convolution, BatchNorm, LeakyReLU.
 
-XLA's CPU back end has no library for three-dimensional convolutions that are thin: a plain loop runs, and in training it takes ten times
-as long as the two-dimensional convolutions of frames that "planes" adds up, and far longer where there is a stride.
+XLA's CPU back end has no library for three-dimensional convolutions that are thin: a plain loop runs, in training ten times as slow as
+the two-dimensional convolutions of frames that "planes" adds up, and far slower where there is a stride.
 """
+
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from uscl.models.blocks import HE_NORMAL, LAYOUT, convolve
@@ -46,20 +50,64 @@ def convolve_clip(x, kernel, stride: int = 1, *, form: str | None = None) -> jax
     return lax.conv_general_dilated(x, kernel, (stride,) * 3, ((size // 2,) * 2,) * 3, dimension_numbers=CLIP_LAYOUT)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _planes(x, kernel, stride: int) -> jax.Array:
+    """k convolutions of frames, added; other forms for one channel, and for the kernel's gradient under a stride. Reverse mode only."""
+    return _shifted(x, kernel) if x.shape[-1] == 1 and stride == 1 else _added(x, kernel, stride)
+
+
+def _backward(stride, saved, g):
+    x, kernel = saved
+    dx, plain = jax.vjp(lambda x, kernel: _added(x, kernel, stride), x, kernel)[1](g)
+    return dx, kernel_gradient(x, g, len(kernel), stride=stride) if stride > 1 or x.shape[-1] == 1 else plain
+
+
+_planes.defvjp(lambda x, kernel, stride: (_planes(x, kernel, stride), (x, kernel)), _backward)
+
+
+def _shifted(x, kernel) -> jax.Array:
+    """One channel, stride 1: k^3 shifted clips times one weight each. Features come first, so that the loop XLA makes of it runs over W."""
+    half, (frames, height, width) = len(kernel) // 2, x.shape[1:4]
+    x = jnp.pad(x[..., 0], ((0, 0), *((half, half),) * 3))
+    weights = ((tap, kernel[tap][0][:, None, None, None, None]) for tap in np.ndindex(kernel.shape[:3]))
+    near = (x[None, :, a : a + frames, b : b + height, c : c + width] * weight for (a, b, c), weight in weights)
+    return sum(near).transpose(1, 2, 3, 4, 0)
+
+
+def kernel_gradient(x, g, size: int, *, stride: int) -> jax.Array:
+    """Gradient of the kernel [k, k, k, C, F], sum of x(s t + a - p, ..) g(t, ..): x [B, T, H, W, C], g [B, T', H', W', F].
+
+    Frame by frame of g, to stay in the cache: a matrix of k^3 C rows, one a shift and channel, times g [positions, F]. Rows and columns
+    of x are sorted by their remainder of s, so that shifts are copied in runs.
+    """
+    lengths = [stride * (n - 1 + -(-size // stride)) for n in g.shape[1:4]]
+    x = jnp.pad(x, ((0, 0), *((size // 2, size + stride),) * 3, (0, 0)))[:, : lengths[0], : lengths[1], : lengths[2]]
+    x = x.reshape(*x.shape[:2], lengths[1] // stride, stride, lengths[2] // stride, stride, -1).transpose(1, 3, 5, 6, 0, 2, 4)
+    (height, width), features = g.shape[2:4], g.shape[-1]
+    wide = {"preferred_element_type": jnp.float32}  # sums over positions, also of bfloat16
+
+    def add(total, t):
+        near = lax.dynamic_slice_in_dim(x, stride * t, size)  # [k, s, s, C, B, rows, columns]
+        starts = ((a, b % stride, c % stride, b // stride, c // stride) for a, b, c in np.ndindex(size, size, size))
+        shifted = jnp.concatenate([near[a, b, c, :, :, i : i + height, j : j + width] for a, b, c, i, j in starts])
+        return total + jnp.matmul(shifted.reshape(len(total), -1), g[:, t].reshape(-1, features), **wide), None
+
+    total = lax.scan(add, jnp.zeros((size**3 * x.shape[3], features)), jnp.arange(g.shape[1]))[0]
+    return total.reshape(size, size, size, -1, features).astype(x.dtype)
+
+
+def _added(x, kernel, stride: int) -> jax.Array:
     """Tap a of the kernel's first axis meets frames s t + a - p. Those outside the clip are zeros: their products are not computed."""
     if x.shape[-1] == 1:
         return _stacked(x, kernel, stride)
-    batch, frames = x.shape[:2]
+    (batch, frames), out = x.shape[:2], None
     after = -(-frames // stride)
-    out = None
     for tap, plane in enumerate(kernel):
         shift = tap - len(kernel) // 2
         first, last = max(0, -(shift // stride)), min(after, (frames - 1 - shift) // stride + 1)  # of the frames that come out
         if first >= last:
             continue  # a short clip may have no frame for this tap
-        start = stride * first + shift
-        met = x[:, start : start + stride * (last - first - 1) + 1 : stride]
+        met = x[:, stride * first + shift : stride * (last - 1) + shift + 1 : stride]
         y = _convolve_frames(met.reshape(-1, *x.shape[2:]), plane, stride)
         y = jnp.pad(y.reshape(batch, last - first, *y.shape[1:]), ((0, 0), (first, after - last), (0, 0), (0, 0), (0, 0)))
         out = y if out is None else out + y
