@@ -79,11 +79,11 @@ HERE = "uscl.study.bench_occlusion"
 
 
 def occlusion() -> Iterator[dict[str, Any]]:
-    """One clip of 16 x 64 x 64 and the network above; 225 windows of 8 x 8 in all frames. Seconds a map: few repetitions."""
+    """One clip of 16 x 64 x 64 and the network above; 225 windows of 8 x 8 in all frames. Seconds a map."""
     for library in ("captum", "monai"):
         for form in ("plain", "fast"):
             options = {"library": library, "form": form, "frames": 16, "side": 64}
             yield compare(
                 f"occlusion {form} {library}", f"{HERE}:occlusion_ours", f"{HERE}:occlusion_peer", options, library=library,
-                size="225 windows on 16 x 64 x 64", goal=1.5, repetitions=3,
+                size="225 windows on 16 x 64 x 64", goal=1.5, repetitions=7,
             )  # fmt: skip
