@@ -44,6 +44,14 @@ def test_a_map_is_colour_where_hiding_costs(run):
     assert kept.sum() == 12 and np.array_equal(np.argwhere(box)[[0, -1]], [[2, 3], [5, 8]]) and box.sum() == 24
 
 
+def test_what_a_hidden_block_shows_is_told(run):
+    text = saliency.section(Folder(run), Easel(None))["text"]
+    assert "is hidden behind its own mean, moved" in text, "a run from before there was a choice"
+    assert saliency._behind({"hidden": "negative", "others": 4}) == (
+        "behind what negative training videos have in its place, 4 of them in turn"
+    )
+
+
 def test_the_animation_moves_and_has_its_boxes(run):
     section = {"anchor": "a", "title": "", "missing": "", **saliency.section(Folder(run), Easel(None))}
     page = fill(title="", scale="", headline="", tiles=[], sections=[section], footer="")

@@ -39,11 +39,18 @@ def section(folder, easel):
         blocks.append(easel.block(f"saliency-{k + 1}", tiles, columns=len(tiles), legend=legend, told=True) | {"narrow": film.NARROW})
     text = (
         f"{plural(len(frames), 'positive test video')}, those with boxes first, in the store's order: not chosen by eye. A block of "
-        "the clip is hidden, moved all over it, and the fall of the positive class's log odds is written where it stood. Colour is that "
-        "fall as a share of the map's largest; where hiding raises the odds there is none."
+        f"the clip is hidden {_behind(folder.config.get('saliency') or {})}, moved all over it, and the fall of the positive class's log "
+        "odds is written where it stood. Colour is that fall as a share of the map's largest; where hiding raises the odds there is none."
         + (" The number under a map is the video's weighted IoU." if boxed.any() else "")
     )
     return {"text": text, "blocks": blocks, "notes": [f"{name}: {what}." for name, what in MEASURES.values() if what]}
+
+
+def _behind(how):
+    """What a hidden block shows; runs from before there was a choice blurred it."""
+    if how.get("hidden", "blur") == "blur":
+        return "behind its own mean"
+    return f"behind what negative training videos have in its place, {how.get('others')} of them in turn"
 
 
 def check(found, maps):
